@@ -19,7 +19,7 @@ ENV PYTHONUNBUFFERED=1 \
     GRADIO_ANALYTICS_ENABLED=False \
     HF_HOME=/data/hf \
     HF_XET_HIGH_PERFORMANCE=1 \
-    OPENSORA_OUTPUTS=/data/outputs
+    OPENSORA_OUTPUT_DIR=/data/outputs
 
 USER user
 VOLUME /data

@@ -42,7 +42,7 @@ $(PY):
 $(RUNTIME): requirements.txt pyproject.toml | $(PY)
 	@echo "Installing requirements.txt into $(VENV): one to a few minutes, this time only"
 	@$(PIP_INSTALL) -r requirements.txt
-	@$(PIP_INSTALL) --no-deps --editable .
+	@$(PIP_INSTALL) --quiet --no-deps --editable .
 	@touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)

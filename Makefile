@@ -68,7 +68,7 @@ format: $(DEV)
 
 # Without a browser everything else still runs, and the last lines say what was not.
 test: $(DEV)
-	@browser="$$($(PY) scripts/setup_browser.py)" && marks=(); \
+	@browser="$$($(PY) scripts/setup_browser.py)" || exit 1; marks=(); \
 	if [ -z "$$browser" ]; then marks=(-m "not browser"); fi; \
 	OMP_NUM_THREADS=1 OPENSORA_BROWSER="$$browser" \
 	  $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile "$${marks[@]}" $(ARGS); status=$$?; \

@@ -59,8 +59,10 @@ def install_browser() -> None:
     for commands in attempts:
         for command in commands:
             say(f"No browser found; running: {' '.join(command)}")
-            done = subprocess.run(command, stdout=sys.stderr, env=environment, timeout=900, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
             if done.returncode != 0:
+                lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "E:" in line]
+                say(f"That did not work: {lines[-1].strip() if lines else f'exit status {done.returncode}'}")
                 break
         if installed_browser():
             return

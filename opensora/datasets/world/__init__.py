@@ -1,0 +1,1 @@
+"""A procedural world of captioned clips: seeded, fast, any size."""

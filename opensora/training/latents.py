@@ -1,0 +1,111 @@
+"""Cache of encoded, captioned clips: the autoencoder and the renderer run once per clip, not once per update.
+
+A bucket is one clip shape. Its clips are numbered; shard k of a bucket holds clips k*S ... (k+1)*S - 1, so that a cache
+that was cut off continues, and two processes may fill different buckets at once.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from opensora.datasets.world.scene import caption, heldout, random_scene, render
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.training.vae import to_pixels
+
+log = logging.getLogger(__name__)
+
+SHARD_CLIPS = 32
+
+
+@dataclass(frozen=True)
+class LatentBucket:
+    """Clips of one shape."""
+
+    frames: int
+    """Frames of a clip, 16k+1; 1 for images."""
+    height: int
+    """Pixels, a multiple of 16."""
+    width: int
+    """Pixels, a multiple of 16."""
+    clips: int
+    """Clips to render, a multiple of the shard size (32)."""
+
+    @property
+    def name(self) -> str:
+        """Folder of the bucket."""
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class CaptionedLatents:
+    """All cached clips of a bucket."""
+
+    z: Tensor
+    """(N, C, T, H, W) bfloat16 latents, normalised."""
+    captions: list[list[str]]
+    """Several captions of every clip."""
+
+
+def clip_and_captions(bucket: LatentBucket, index: int, seed: int, captions: int) -> tuple[np.ndarray, list[str]]:
+    """Clip ``index`` of a bucket, uint8 (T, H, W, 3), with several captions; held-out combinations never occur."""
+    rng = np.random.default_rng((seed, crc32(bucket.name.encode()), index))
+    scene = random_scene(rng)
+    while heldout(scene):
+        scene = random_scene(rng)
+    clip = render(scene, bucket.height, bucket.width, bucket.frames, fps=24, seed=int(rng.integers(2**31)))
+    languages = ["ko" if rng.random() < 0.3 else "en" for _ in range(captions)]
+    return clip, [caption(scene, rng, language) for language in languages]
+
+
+@torch.inference_mode()
+def fill(
+    vae: OpenSoraVAE_V1_3,
+    bucket: LatentBucket,
+    directory: Path,
+    seed: int,
+    captions: int = 6,
+    start: int = 0,
+    every: int = 1,
+) -> None:
+    """Encode the clips of a bucket that are not cached yet: every ``every``-th shard from ``start``."""
+    folder = directory / bucket.name
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = next(vae.parameters()).dtype
+    for shard in range(start, bucket.clips // SHARD_CLIPS, every):
+        path = folder / f"{shard:05d}.safetensors"
+        if path.exists():
+            continue
+        latents, texts = [], []
+        for index in range(shard * SHARD_CLIPS, (shard + 1) * SHARD_CLIPS):
+            clip, lines = clip_and_captions(bucket, index, seed, captions)
+            pixels = to_pixels(clip[None]).to(next(vae.parameters()).device, dtype)
+            latents.append(vae.encode(pixels)[0].to(torch.bfloat16).cpu())
+            texts.append(lines)
+        partial = path.with_suffix(".partial")
+        save_file({"z": torch.stack(latents).contiguous()}, partial, metadata={"captions": json.dumps(texts)})
+        partial.rename(path)
+        log.info("latents %s: %d of %d clips", bucket.name, (shard + 1) * SHARD_CLIPS, bucket.clips)
+
+
+def load(bucket: LatentBucket, directory: Path) -> CaptionedLatents:
+    """All cached clips of a bucket so far.
+
+    Raises:
+        ValueError: no shard is cached yet.
+    """
+    latents, captions = [], []
+    for path in sorted((directory / bucket.name).glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            latents.append(file.get_tensor("z"))
+            captions.extend(json.loads(file.metadata()["captions"]))
+    if not latents:
+        raise ValueError(f"no latents of bucket {bucket.name} are cached: run scripts/diffusion/encode.py first.")
+    return CaptionedLatents(torch.cat(latents), captions)

@@ -1,0 +1,145 @@
+"""Reference numbers of the published networks: read them, fill modules by their weight rule, compare with them.
+
+A fixture is a safetensors file under ``tests/golden`` whose metadata entry ``json`` describes how it was made.
+Weights are not stored: every learnable tensor is drawn from a Philox generator keyed by a salt and the tensor's name.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+GOLDEN = Path(__file__).parent / "golden" / "v1x"
+
+MAX_ERROR = 1e-4
+"""Largest allowed |actual - expected| as a share of the rms of the expected tensor."""
+FROBENIUS = 2e-5
+"""Largest allowed Frobenius norm of the difference as a share of that of the expected tensor."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Worst error of one compared tensor."""
+
+    max_to_rms: float
+    rel_fro: float
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """A file of reference numbers."""
+
+    name: str
+    meta: dict[str, Any]
+    """``upstream``, ``config``, ``salt``, ``call``, ``notes``; files with several cases have them in ``cases``."""
+    tensors: dict[str, Tensor] = field(repr=False)
+    """``in.*`` and ``out*``; a case's tensors start with ``case/``."""
+
+    def inputs(self, case: str = "") -> dict[str, Any]:
+        """Arguments of the recorded call, with its tensors in place."""
+        call = (self.meta["cases"][case] if case else self.meta)["call"]
+        return {name: self._value(value) for name, value in call.items()}
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("tensor "):
+            return self.tensors[value.removeprefix("tensor ")]
+        return value
+
+
+records: dict[str, Parity] = {}
+"""What was compared in this session, by name; the table at the end of a test run."""
+
+
+@cache
+def load(name: str) -> Fixture:
+    """The fixture ``name`` (without suffix). Its tensors are shared between callers: clone before writing to them."""
+    path = GOLDEN / f"{name}.safetensors"
+    with safe_open(path, "pt") as file:
+        meta = json.loads(file.metadata()["json"])
+        return Fixture(name, meta, {key: file.get_tensor(key) for key in list(file.keys())})
+
+
+@cache
+def load_json(name: str) -> Any:
+    """The table ``name`` (without suffix)."""
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def manifest(name: str) -> dict[str, tuple[int, ...]]:
+    """Tensor names and shapes of a published full-size network."""
+    tensors = json.loads((GOLDEN / "manifests" / f"{name}.json").read_text(encoding="utf-8"))["tensors"]
+    return {key: tuple(shape) for key, shape in tensors.items()}
+
+
+def values(salt: str, name: str, shape: Collection[int]) -> Tensor:
+    """The fixture's float32 value of the learnable tensor ``name``."""
+    generator = np.random.Generator(np.random.Philox(key=zlib.crc32(f"{salt}/{name}".encode())))
+    a = generator.standard_normal(size=tuple(shape), dtype=np.float32)
+    if len(shape) >= 2:
+        a = a / np.float32(math.sqrt(math.prod(tuple(shape)[1:])))
+    elif name == "weight" or name.endswith(".weight"):
+        a = 1 + np.float32(0.1) * a
+    else:
+        a = np.float32(0.1) * a
+    return torch.from_numpy(np.asarray(a, dtype=np.float32))
+
+
+def fill(module: nn.Module, salt: str, keep: Collection[str] = ()) -> None:
+    """Overwrite the learnable tensors of ``module`` (and the buffer ``y_embedding``) by the rule, except ``keep``."""
+    learnable: dict[str, Tensor] = dict(module.named_parameters())
+    learnable |= {n: b for n, b in module.named_buffers() if n.split(".")[-1] == "y_embedding"}
+    with torch.no_grad():
+        for name, tensor in learnable.items():
+            if name not in keep:
+                tensor.copy_(values(salt, name, tensor.shape))
+
+
+def compare(actual: Tensor, expected: Tensor) -> Parity:
+    """Errors of ``actual`` relative to ``expected``, in float64. NaNs have to agree in place."""
+    a, e = actual.detach().double().flatten(), expected.double().flatten()
+    if not torch.equal(a.isnan(), e.isnan()):
+        return Parity(math.inf, math.inf)
+    error = (a - e).nan_to_num()
+    rms = e.nan_to_num().pow(2).mean().sqrt().item() if e.numel() else 0.0
+    if not error.any():
+        return Parity(0.0, 0.0)
+    if rms == 0.0:
+        return Parity(math.inf, math.inf)
+    return Parity(error.abs().max().item() / rms, error.pow(2).mean().sqrt().item() / rms)
+
+
+def assert_close(
+    actual: Tensor, expected: Tensor, what: str, *, max_error: float = MAX_ERROR, frobenius: float = FROBENIUS
+) -> None:
+    """Fail unless ``actual`` has the shape and, within the float32 tolerances, the values of ``expected``.
+
+    The error is recorded under ``what`` (fixture, and case or tensor) for the parity table; the worst one stays.
+    """
+    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+    parity = compare(actual, expected)
+    before = records.get(what)
+    if before is None or parity.max_to_rms > before.max_to_rms:
+        records[what] = parity
+    assert parity.max_to_rms <= max_error and parity.rel_fro <= frobenius, (
+        f"{what}: max error {parity.max_to_rms:.2e} of rms (allowed {max_error:.0e}), "
+        f"relative Frobenius {parity.rel_fro:.2e} (allowed {frobenius:.0e})"
+    )
+
+
+def as_json() -> dict[str, dict[str, float]]:
+    """The recorded errors as plain data."""
+    return {name: {"max_to_rms": p.max_to_rms, "rel_fro": p.rel_fro} for name, p in sorted(records.items())}
+
+
+def merge(recorded: Mapping[str, Mapping[str, float]]) -> None:
+    """Add what another test process recorded."""
+    records.update({name: Parity(**errors) for name, errors in recorded.items()})

@@ -1,0 +1,1 @@
+"""Networks: text encoders, autoencoders and denoisers."""

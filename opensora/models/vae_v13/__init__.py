@@ -1,0 +1,1 @@
+"""The Open-Sora 1.3 video autoencoder."""

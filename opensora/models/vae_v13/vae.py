@@ -1,0 +1,155 @@
+"""The Open-Sora 1.3 video autoencoder: 4x8x8 pixels become one latent of 16 channels.
+
+Legend: B batch, C channels, T frames, H, W rows and columns; T', H', W' those of latents. Pixels are in [-1, 1].
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from opensora.config import from_dict
+from opensora.models.vae_v13.coder import Decoder, Encoder
+from opensora.models.vae_v13.config import VAEv13Config
+from opensora.models.vae_v13.distribution import DiagonalGaussian
+from opensora.models.vae_v13.normalization import STATISTICS, over_frames
+from opensora.models.vae_v13.windows import fill_up, frame_windows, join_windows, latent_frames, latent_windows
+
+
+class OpenSoraVAE_V1_3(nn.Module):
+    """Encodes clips of any length (a single image is a clip of one frame) to latents, and decodes them."""
+
+    def __init__(self, config: VAEv13Config) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_size = config.patch_size
+        self.latent_channels = config.z_channels
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **overrides: Any) -> Self:
+        """The network of a checkpoint, on the CPU in float32, in evaluation mode.
+
+        `source` is a folder with model.safetensors, such a file itself, or the id of a repository on the hub. The
+        configuration is the config.json beside the weights if we wrote it, else the published one; `overrides` replace
+        fields of :class:`VAEv13Config`.
+
+        Raises:
+            CheckpointError: the weights are not exactly those of this network.
+        """
+        from opensora.checkpoint.locate import resolve
+        from opensora.checkpoint.safetensors_io import load_strict
+
+        weights = resolve(source, "model.safetensors")
+        config = replace(read_config(weights.with_name("config.json")), **overrides)
+        model = cls(config)
+        load_strict(model, weights)
+        return model.eval()
+
+    def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
+        """Pixels (B, 3, T, H, W) -> normalised latents (B, C, T', H', W'): the likeliest, or a random `sample`."""
+        posterior = self.posterior(x)
+        return self.normalize(posterior.sample(generator) if sample else posterior.mode())
+
+    def decode(self, z: Tensor, num_frames: int | None = None) -> Tensor:
+        """Normalised latents (B, C, T', H', W') -> pixels (B, 3, T, H, W), cut to `num_frames` where given."""
+        return self.decode_raw(self.denormalize(z), num_frames)
+
+    def posterior(self, x: Tensor) -> DiagonalGaussian:
+        """Pixels (B, 3, T, H, W) -> the distribution of raw latents (B, C, T', H', W')."""
+        return DiagonalGaussian(self.encode_moments(x))
+
+    def encode_moments(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, T, H, W) -> means and log-variances of raw latents (B, 2 C, T', H', W')."""
+        self._check(x, self.config.in_channels, "pixels (B, 3, T, H, W)")
+        return self._in_batches(x, self._encode_windows)
+
+    def decode_raw(self, z: Tensor, num_frames: int | None = None) -> Tensor:
+        """Raw latents (B, C, T', H', W') -> pixels (B, 3, T, H, W), cut to `num_frames` where given.
+
+        Raises:
+            ValueError: the latents hold fewer frames; with compat="published" those there are come back.
+        """
+        self._check(z, self.config.z_channels, "latents (B, C, T', H', W')")
+        x = self._in_batches(z, self._decode_windows)
+        if num_frames is None:
+            return x
+        if x.shape[2] < num_frames and self.config.compat == "right":
+            raise ValueError(f"Asked for {num_frames} frames, but {z.shape[2]} latent frames decode to {x.shape[2]}.")
+        return x[:, :, :num_frames]
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Raw latents (B, C, T', H', W') to mean 0 and standard deviation 1 per channel."""
+        statistics = self._statistics(z)
+        return z if statistics is None else (z - statistics[0]) / statistics[1]
+
+    def denormalize(self, z: Tensor) -> Tensor:
+        """The inverse of :meth:`normalize`."""
+        statistics = self._statistics(z)
+        return z if statistics is None else z * statistics[1] + statistics[0]
+
+    def _statistics(self, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        config = self.config
+        if config.normalization_mean is not None and config.normalization_std is not None:
+            mean, std = (
+                tuple((v,) for v in values) for values in (config.normalization_mean, config.normalization_std)
+            )
+        elif config.normalization is None:
+            return None
+        else:
+            mean, std = STATISTICS[config.normalization]
+            if len(mean) != config.z_channels:
+                raise ValueError(
+                    f"The statistics {config.normalization!r} are of {len(mean)} latent channels, this network has "
+                    f"{config.z_channels}: set normalization_mean and normalization_std, or normalization=None."
+                )
+        return over_frames(z.new_tensor(mean), z.shape[2]), over_frames(z.new_tensor(std), z.shape[2])
+
+    def _encode_windows(self, x: Tensor) -> Tensor:
+        windows = [x[:, :, start:stop] for start, stop in frame_windows(x.shape[2], self.config)]
+        if self.config.compat == "right":
+            windows = [fill_up(window, self.patch_size[0]) for window in windows]
+        return join_windows(map(self.encoder, windows), overlap=False)
+
+    def _decode_windows(self, z: Tensor) -> Tensor:
+        windows = latent_windows(z.shape[2], self.config)
+        return join_windows((self.decoder(z[:, :, a:b]) for a, b in windows), self.config.temporal_overlap)
+
+    def _in_batches(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        size = self.config.micro_batch_size or x.shape[0]
+        return torch.cat([function(part) for part in x.split(size)]) if size < x.shape[0] else function(x)
+
+    def get_latent_size(self, size: Sequence[int | None]) -> tuple[int | None, int | None, int | None]:
+        """(T, H, W) of pixels -> (T', H', W') that :meth:`encode` makes of them; None stays None."""
+        frames, height, width = size
+        time = None if frames is None else latent_frames(frames, self.config)
+        return time, self._latent_side(height), self._latent_side(width)
+
+    def _latent_side(self, pixels: int | None) -> int | None:
+        if pixels is None:
+            return None
+        if self.config.compat == "published":
+            return -(-pixels // self.patch_size[1])
+        for level in range(len(self.config.ch_mult) - 1):
+            pixels = -(-pixels // 2) if level in self.config.down_sampling_layer else pixels // 2
+        return pixels
+
+    def _check(self, x: Tensor, channels: int, expected: str) -> None:
+        if x.ndim != 5 or x.shape[1] != channels:
+            raise ValueError(f"Got a tensor of shape {tuple(x.shape)}; expected {expected} with {channels} channels.")
+
+
+def read_config(path: Path) -> VAEv13Config:
+    """The configuration in a config.json of ours; the published one where there is none, or one in the hub's format."""
+    values = json.loads(path.read_text()) if path.is_file() else {}
+    if "architectures" in values or "model_type" in values:
+        values = {}
+    return from_dict(VAEv13Config, values)
+
+
+__all__ = ["OpenSoraVAE_V1_3", "VAEv13Config"]

@@ -48,7 +48,7 @@ def _details(kind: str, name: str, body: Array, x: Array, y: Array, sharpness: f
 def paint(
     kind: str, colour: str, x: Array, y: Array, turn: float, radius: float, flip: bool, lift: float
 ) -> tuple[Array, Array]:
-    """Opacity (h, w) and colours (3, h, w) of a subject; ``x``, ``y`` in pixels from its centre, ``radius`` in pixels."""
+    """Opacity (h, w) and colours (3, h, w) of a subject; ``x`` and ``y`` are pixels from its centre."""
     u, v = np.broadcast_arrays(x / np.float32(radius), y / np.float32(radius))
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     a, b = u * cos + v * sin, v * cos - u * sin

@@ -60,7 +60,8 @@ def cost(estimate: Cost) -> str:
 
 def problem(message: str) -> str:
     """An error as a sentence that says what to do."""
-    return f"<div class='os-card os-problem' role='alert'><strong>This did not work.</strong><p>{escape(message)}</p></div>"
+    text = f"<strong>This did not work.</strong><p>{escape(message)}</p>"
+    return f"<div class='os-card os-problem' role='alert'>{text}</div>"
 
 
 def job(view: JobView) -> str:
@@ -71,7 +72,8 @@ def job(view: JobView) -> str:
             f"<div class='os-card' role='status'><p class='os-stage'>Waiting</p><p class='os-faint'>{ahead}</p></div>"
         )
     if view.state is JobState.CANCELLED:
-        return "<div class='os-card' role='status'><p class='os-stage'>Cancelled.</p><p class='os-faint'>Nothing was saved.</p></div>"
+        text = "<p class='os-stage'>Cancelled.</p><p class='os-faint'>Nothing was saved.</p>"
+        return f"<div class='os-card' role='status'>{text}</div>"
     if view.state is JobState.FAILED:
         return problem(view.error or "Unknown error.")
     return running(view) if view.state is JobState.RUNNING else done(view)
@@ -114,8 +116,8 @@ def done(view: JobView) -> str:
         f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts if value is not None
     )
     notes = "".join(f"<p class='os-note'>{escape(note)}</p>" for note in view.notes)
-    prompt = escape(view.request.prompt)
-    return f"<div class='os-card os-done'>{media}<p class='os-prompt'>{prompt}</p><dl class='os-facts'>{rows}</dl>{notes}</div>"
+    text = f"<p class='os-prompt'>{escape(view.request.prompt)}</p><dl class='os-facts'>{rows}</dl>{notes}"
+    return f"<div class='os-card os-done'>{media}{text}</div>"
 
 
 def player(job_id: str, file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Fill the latent cache of a denoiser recipe: ``python scripts/diffusion/encode.py configs/diffusion/train/tiny.py``."""
+"""Fill a recipe's latent cache: ``python scripts/diffusion/encode.py configs/diffusion/train/tiny.py``."""
 
 import logging
 from pathlib import Path

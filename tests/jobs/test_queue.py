@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from opensora.jobs.queue import JobQueue, JobState, QueueFull
 class Clip:
     """What the queue needs of a result."""
 
-    settings = {"seed": 7}
+    settings: ClassVar = {"seed": 7}
     notes: tuple[str, ...] = ()
 
     def save(self, path: Path) -> list[Path]:

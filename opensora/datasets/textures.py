@@ -1,9 +1,11 @@
 """Random pictures and moving clips, so that an autoencoder also survives photographs and not only the world."""
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int, channels: int) -> Array:

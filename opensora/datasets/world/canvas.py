@@ -4,11 +4,12 @@ Pictures are planar float32 (3, H, W) in [0, 1]; world lengths are in short side
 """
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 def rgb(*values: int) -> Array:

@@ -40,8 +40,8 @@ class _Endings:
 
 
 def _say(spec: SceneSpec, rng: np.random.Generator) -> Said:
-    """Draw what the caption mentions. Unusual things are hardly ever left out, so that what is not mentioned tends to be
-    usual: clear weather, a camera at rest, a clean picture."""
+    """Draw what the caption mentions. Unusual things are hardly ever left out, so that what is not mentioned tends to
+    be usual: clear weather, a camera at rest, a clean picture."""
     chance = rng.random(8)
     subjects = [
         SaidSubject(s.kind, s.colour if chance[0] < 0.95 else None, s.motion if chance[1] < 0.94 else None)

@@ -6,11 +6,9 @@ Lengths are in short sides of the frame, the origin is the frame's centre, y poi
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opensora.datasets.world.canvas import Array
 from opensora.datasets.world.spec import SPEED, Subject
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def trajectory(subject: Subject, lane: Lane, draws: Draws, time: Array) -> Traje
             if subject.kind == "ball":
                 turn = sign * way / (diameter / 2)
         case "up" | "down":
-            way = _along(lane.height, diameter, speed, time, draws.height, wrap=not lane.shared)
+            way = _along(lane.height, diameter, 0.7 * speed, time, draws.height, wrap=not lane.shared)
             y = way if subject.motion == "down" else -way
         case "bounce":
             highest = min(0.38, standing - diameter / 2 + lane.height / 2 - 0.01)

@@ -119,10 +119,9 @@ def _blur(picture: Array, sigma: float) -> Array:
 
 def _blotches(rng: np.random.Generator, height: int, width: int) -> Array:
     """Smooth noise (H, W) of unit size, coarse against the frame."""
-    cells = 26
-    coarse = rng.standard_normal((cells, cells)).astype(np.float32)
-    rows = np.linspace(0, cells - 1.001, height)
-    columns = np.linspace(0, cells - 1.001, width)
+    step = min(height, width) / 20
+    rows, columns = np.arange(height) / step, np.arange(width) / step
+    coarse = rng.standard_normal((int(rows[-1]) + 2, int(columns[-1]) + 2)).astype(np.float32)
     r, c = rows.astype(int), columns.astype(int)
     fr, fc = (rows - r)[:, None].astype(np.float32), (columns - c)[None, :].astype(np.float32)
     above = coarse[r][:, c] * (1 - fc) + coarse[r][:, c + 1] * fc
@@ -137,7 +136,7 @@ def _wear(picture: Array, flaw: float, blotches: Array, pixels: float) -> Array:
     picture = 0.5 + (picture - 0.5) * np.float32(1 - 0.3 * flaw) - np.float32(0.03 * flaw)
     if flaw * pixels > 20:
         picture = _blur(picture, max(0.012 * flaw * pixels, 0.4))
-    return picture + np.float32(0.035 * flaw) * blotches
+    return picture + np.float32(0.04 * flaw**1.6) * blotches
 
 
 def render(

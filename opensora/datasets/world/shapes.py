@@ -4,9 +4,8 @@ Coordinates are in units of the subject's radius, x to the right and y *down*; d
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from opensora.datasets.world.canvas import Array
 
 _STAR = np.array(
     [

@@ -124,7 +124,9 @@ def sea(rng: np.random.Generator, top: float) -> Paint:
             x, y = view.at(0.5 + 0.12 * k)
             swing = 0.008 + 0.005 * k
             crest = np.float32(0.075 + 0.085 * k + swing * 0.8 * np.sin(1.6 * view.time + phase))
-            crest = crest + np.float32(swing) * np.sin(x * np.float32(13 - 1.6 * k) + np.float32(phase + view.time))
+            crest = crest + np.float32(swing) * np.sin(
+                x * np.float32(13 - 1.6 * k) + np.float32(phase + 0.3 * view.time)
+            )
             band = np.float32(0.5) * cover(np.abs(y - crest) - np.float32(0.006 + 0.001 * k), view.sharpness)
             blend(picture, cover(crest - y, view.sharpness), pale + np.float32((k + 1) / 5) * (deep - pale))
             blend(picture, band, rgb(226, 244, 247))

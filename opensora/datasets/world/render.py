@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from opensora.datasets.world import subjects, weather
+from opensora.datasets.world import finish, subjects, weather
 from opensora.datasets.world.backgrounds import background
 from opensora.datasets.world.canvas import Array, View, blend, frame_axes, rgb
 from opensora.datasets.world.motion import Draws, Lane, Trajectory, trajectory
@@ -81,9 +81,10 @@ def _paint_shadow(picture: Array, actor: _Actor, view: View, frame: int) -> None
     blend(picture, mask, _SHADE)
 
 
-def _paint_subject(picture: Array, actor: _Actor, view: View, frame: int) -> None:
-    """Paint the subject into the part of the picture (3, H, W) around it."""
-    height, width = picture.shape[1:]
+def _figure(
+    actor: _Actor, view: View, frame: int, height: int, width: int
+) -> tuple[tuple[slice, slice], Array, Array] | None:
+    """The part of the frame around a subject, its opacity (h, w) and colours (3, h, w) there; None outside the frame."""
     radius = actor.way.diameter / 2 * view.pixels * view.zoom
     cx = float(actor.way.x[frame]) * view.pixels + width / 2
     cy = float(actor.way.y[frame]) * view.pixels + height / 2
@@ -91,52 +92,36 @@ def _paint_subject(picture: Array, actor: _Actor, view: View, frame: int) -> Non
     left, right = max(int(cx - reach), 0), min(int(np.ceil(cx + reach)), width)
     above, below = max(int(cy - reach), 0), min(int(np.ceil(cy + reach)), height)
     if left >= right or above >= below:
-        return
+        return None
     x = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5 - cx)
     y = np.arange(above, below, dtype=np.float32)[:, None] + np.float32(0.5 - cy)
+    subject, turn = actor.subject, float(actor.way.turn[frame])
+    flip = subject.motion == "left" and subject.kind in ("boat", "bird")
     lift = _wing_lift(actor, view.time)
-    flip = actor.subject.motion == "left" and actor.subject.kind in ("boat", "bird")
-    turn = float(actor.way.turn[frame])
-    mask, colours = subjects.paint(actor.subject.kind, actor.subject.colour, x, y, turn, radius, flip=flip, lift=lift)
-    part = picture[:, above:below, left:right]
-    part += mask * (colours - part)
+    mask, colours = subjects.paint(subject.kind, subject.colour, x, y, turn, radius, flip=flip, lift=lift)
+    return (slice(above, below), slice(left, right)), mask, colours
 
 
-def _blur(picture: Array, sigma: float) -> Array:
-    """Gaussian blur of (3, H, W) with a standard deviation in pixels, by shifted sums along both axes."""
-    reach = int(np.ceil(2.5 * sigma))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights /= weights.sum()
-    for axis in (1, 2):
-        size = picture.shape[axis]
-        pad = [(0, 0)] * 3
-        pad[axis] = (reach, reach)
-        padded = np.pad(picture, pad, mode="edge")
-        parts = (padded.take(range(k, k + size), axis=axis) * np.float32(w) for k, w in enumerate(weights))
-        picture = np.sum(list(parts), axis=0, dtype=np.float32)
-    return picture
+def _check_size(height: int, width: int, num_frames: int, fps: float) -> None:
+    if min(height, width) < 8 or num_frames < 1 or fps <= 0:
+        raise ValueError(f"cannot render {num_frames} frames of {height}x{width} at {fps} fps: use at least 1 of 8x8")
 
 
-def _blotches(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Smooth noise (H, W) of unit size, coarse against the frame."""
-    step = min(height, width) / 20
-    rows, columns = np.arange(height) / step, np.arange(width) / step
-    coarse = rng.standard_normal((int(rows[-1]) + 2, int(columns[-1]) + 2)).astype(np.float32)
-    r, c = rows.astype(int), columns.astype(int)
-    fr, fc = (rows - r)[:, None].astype(np.float32), (columns - c)[None, :].astype(np.float32)
-    above = coarse[r][:, c] * (1 - fc) + coarse[r][:, c + 1] * fc
-    below = coarse[r + 1][:, c] * (1 - fc) + coarse[r + 1][:, c + 1] * fc
-    return above * (1 - fr) + below * fr
-
-
-def _wear(picture: Array, flaw: float, blotches: Array, pixels: float) -> Array:
-    """Dull, blur and stain a picture; ``flaw`` in (0, 1] is how bad it is."""
-    grey = picture.mean(axis=0, keepdims=True)
-    picture = picture + np.float32(0.5 * flaw) * (grey - picture)
-    picture = 0.5 + (picture - 0.5) * np.float32(1 - 0.3 * flaw) - np.float32(0.03 * flaw)
-    if flaw * pixels > 20:
-        picture = _blur(picture, max(0.012 * flaw * pixels, 0.4))
-    return picture + np.float32(0.04 * flaw**1.6) * blotches
+def subject_masks(
+    spec: SceneSpec, height: int, width: int, num_frames: int, fps: float = 24, seed: int = 0
+) -> NDArray[np.float32]:
+    """Opacity of each subject in the clip that ``render`` makes of the same arguments, float32 (S, T, H, W)."""
+    _check_size(height, width, num_frames, fps)
+    time = np.arange(num_frames, dtype=np.float32) / np.float32(fps)
+    views = _views(spec, height, width, time)
+    actors = _actors(spec, np.random.default_rng(seed), height, width, time)
+    masks = np.zeros((len(actors), num_frames, height, width), np.float32)
+    for number, actor in enumerate(actors):
+        for frame, view in enumerate(views):
+            figure = _figure(actor, view, frame, height, width)
+            if figure is not None:
+                masks[number, frame][figure[0]] = figure[1]
+    return masks
 
 
 def render(
@@ -144,8 +129,7 @@ def render(
 ) -> NDArray[np.uint8]:
     """The clip of a scene, uint8 (T, H, W, 3), the same for the same arguments. ``seed`` fixes what the description
     leaves open: sizes, places, hills. Raises ``ValueError`` for an empty frame or clip."""
-    if min(height, width) < 8 or num_frames < 1 or fps <= 0:
-        raise ValueError(f"cannot render {num_frames} frames of {height}x{width} at {fps} fps: use at least 1 of 8x8")
+    _check_size(height, width, num_frames, fps)
     rng = np.random.default_rng(seed)
     time = np.arange(num_frames, dtype=np.float32) / np.float32(fps)
     views = _views(spec, height, width, time)
@@ -153,7 +137,7 @@ def render(
     paint = background(spec.background, rng, top=-height / (2 * min(height, width)))
     drops = weather.fall(spec.weather, rng, height, width)
     flaw = 1 - AESTHETICS.index(spec.aesthetic) / (len(AESTHETICS) - 1)
-    blotches = _blotches(rng, height, width)
+    stains = finish.blotches(rng, height, width)
     frozen = spec.camera == "static" and spec.background != "sea"
     clip = np.empty((num_frames, height, width, 3), np.uint8)
     scenery: Array | None = None
@@ -165,10 +149,13 @@ def render(
         for actor in actors:
             _paint_shadow(picture, actor, view, frame)
         for actor in actors:
-            _paint_subject(picture, actor, view, frame)
+            figure = _figure(actor, view, frame, height, width)
+            if figure is not None:
+                part = picture[:, *figure[0]]
+                part += figure[1] * (figure[2] - part)
         if drops is not None:
             weather.sprinkle(spec.weather, picture, drops(view))
         if flaw > 0:
-            picture = _wear(picture, flaw, blotches, view.pixels)
+            picture = finish.wear(picture, flaw, stains, view.pixels)
         clip[frame] = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
     return clip

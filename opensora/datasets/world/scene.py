@@ -45,7 +45,8 @@ _SHARES: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
     "weather": (WEATHERS, (0.7, 0.15, 0.15)),
     "aesthetic": (AESTHETICS, (0.03, 0.04, 0.05, 0.08, 0.2, 0.2, 0.4)),
 }
-_HIDDEN = {("black", "city"), ("black", "plain dark"), ("white", "plain white")}
+_HIDDEN = {("black", "city"), ("black", "plain dark"), ("white", "plain white"), ("white", "mountains")}
+"""Colours that can hardly be told from the background."""
 
 
 def _pick(rng: np.random.Generator, name: str) -> str:

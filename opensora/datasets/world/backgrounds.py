@@ -72,11 +72,11 @@ def plain(rng: np.random.Generator, top: float, name: str) -> Paint:
     discs = np.stack([rng.uniform(-1.3, 1.3, 7), rng.uniform(-0.7, 0.7, 7) * -top * 2, rng.uniform(0.13, 0.4, 7)], 1)
 
     def paint(view: View) -> Array:
-        picture = _blank(view, vertical(view.y / view.zoom, top, -top, light, deep))
+        picture = _blank(view, vertical(view.at(0.6)[1], top, -top, light, deep))
         for k, (cx, cy, radius) in enumerate(discs.astype(np.float32)):
             x, y = view.at(0.6 + 0.07 * k)
             mask = cover(np.hypot(x - cx, y - cy) - radius, view.sharpness * 0.35)
-            blend(picture, np.float32(0.3) * mask, light if k % 3 else deep)
+            blend(picture, np.float32(0.42) * mask, light if k % 3 else deep)
         return picture
 
     return paint

@@ -84,7 +84,7 @@ def _paint_shadow(picture: Array, actor: _Actor, view: View, frame: int) -> None
 def _figure(
     actor: _Actor, view: View, frame: int, height: int, width: int
 ) -> tuple[tuple[slice, slice], Array, Array] | None:
-    """The part of the frame around a subject, its opacity (h, w) and colours (3, h, w) there; None outside the frame."""
+    """The part of the frame around a subject, its opacity (h, w) and colours (3, h, w) there; None if out of sight."""
     radius = actor.way.diameter / 2 * view.pixels * view.zoom
     cx = float(actor.way.x[frame]) * view.pixels + width / 2
     cy = float(actor.way.y[frame]) * view.pixels + height / 2

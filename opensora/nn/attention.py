@@ -78,8 +78,9 @@ def _windowed(q: Tensor, k: Tensor, v: Tensor, window: Grid) -> Tensor:
         length = q.shape[axis]
         rest = length % size
         if rest and length > size:
-            parts = zip(*(x.split((length - rest, rest), dim=axis) for x in (q, k, v)), strict=True)
-            return torch.cat([_windowed(*part, window) for part in parts], dim=axis)
+            near, far = ([x.split((length - rest, rest), dim=axis)[i] for x in (q, k, v)] for i in (0, 1))
+            parts = [_windowed(x[0], x[1], x[2], window) for x in (near, far)]
+            return torch.cat(parts, dim=axis)
     (b, t, h, w, a, width), (wt, wh, ww) = q.shape, (min(s, n) for s, n in zip(window, q.shape[1:4], strict=True))
     counts = (t // wt, h // wh, w // ww)
 

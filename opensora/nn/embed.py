@@ -33,8 +33,8 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Numbers (B,), kept in float32 up to the perceptron, to (B, D)."""
-        weight: Tensor = self.mlp[0].weight
-        return self.mlp(sinusoid(t, self.frequency_dim).to(weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        return self.mlp(sinusoid(t, self.frequency_dim).to(dtype))
 
 
 class SizeEmbedder(TimestepEmbedder):

@@ -27,6 +27,20 @@ class TextContext:
     """Indices of the generated frames, of the given ones, and of every frame in the two joined together."""
 
 
+@dataclass(frozen=True)
+class TimeContext:
+    """What the tokens are told about the timestep."""
+
+    t: Tensor
+    """(B, D) embedding of the timestep and the frame rate."""
+    modulation: Tensor
+    """(B, F, 6, D) shift, scale and gate of a block's attention, then of its perceptron."""
+    t0: Tensor | None = None
+    """(B, D) as ``t``, for timestep 0; ``None`` when no frame is clean."""
+    noisy: Tensor | None = None
+    """(B, T) bool, False for clean frames; ``None`` when there are none."""
+
+
 class STDiT3Block(nn.Module):
     """Self-attention, attention to the text and a perceptron; the timestep modulates the first and the last."""
 
@@ -47,7 +61,7 @@ class STDiT3Block(nn.Module):
 
         Args:
             x: tokens (B, T, S, D).
-            t: modulation by the timestep (B, F, 6, D): shift, scale and gate of the attention, then of the perceptron.
+            t: :attr:`TimeContext.modulation`.
             text: what the tokens attend to.
             grid: (T, H, W).
             window: largest window of the self-attention along T, H, W.
@@ -91,7 +105,18 @@ class FinalLayer(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(2, hidden_size) / hidden_size**0.5)
         self.linear = nn.Linear(hidden_size, patch_volume * out_channels)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Tokens (B, T, S, D) and timestep embedding (B, F, D) to (B, T, S, patch volume * channels)."""
-        shift, scale = (self.scale_shift_table + t.unsqueeze(2)).unsqueeze(3).unbind(2)
-        return self.linear(modulated_layer_norm(x, shift, scale))
+    def forward(self, x: Tensor, time: TimeContext) -> Tensor:
+        """Tokens (B, T, S, D) to (B, T, S, patch volume * channels).
+
+        Clean frames pass through the norm twice: with ``t``, and then with ``t0``. Published networks were trained that
+        way, so it is kept.
+        """
+        x = modulated_layer_norm(x, *self.modulation(time.t))
+        if time.noisy is not None and time.t0 is not None:
+            x = torch.where(time.noisy[..., None, None], x, modulated_layer_norm(x, *self.modulation(time.t0)))
+        return self.linear(x)
+
+    def modulation(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and scale, each (B, 1, 1, D), from the embedding of the timestep (B, D)."""
+        shift, scale = (self.scale_shift_table[:, None, None] + t[:, None, None, None]).unbind(1)
+        return shift, scale

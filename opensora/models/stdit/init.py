@@ -15,23 +15,23 @@ def initialize_weights(model: "STDiT3") -> None:
     deviation 0.02. Zero are: the modulation (so that gates are closed), the cross-attention's output, the embedding of
     given frames (so that a text-to-video network starts unchanged as an image-to-video one), and the last layer.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-    projection = model.x_embedder.proj
-    nn.init.xavier_uniform_(projection.weight.view(projection.out_channels, -1))
-    for embedder in (model.t_embedder.mlp, model.fps_embedder.mlp, model.y_embedder.y_proj):
-        for module in embedder.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-    for block in (*model.spatial_blocks, *model.temporal_blocks):
-        nn.init.zeros_(block.scale_shift_table)
-        nn.init.zeros_(block.cross_attn.proj.weight)
-    nn.init.zeros_(projection.bias)
-    for module in (model.t_block[1], model.final_layer.linear):
-        nn.init.zeros_(module.weight)
-    nn.init.zeros_(model.final_layer.scale_shift_table)
-    for embedder in (model.x_embedder_cond.proj, model.x_embedder_cond_mask.proj):
-        nn.init.zeros_(embedder.weight)
-        nn.init.zeros_(embedder.bias)
+    for linear in linears(model):
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    for part in (model.t_embedder, model.fps_embedder, model.y_embedder):
+        for linear in linears(part):
+            nn.init.normal_(linear.weight, std=0.02)
+    first = model.x_embedder.proj
+    nn.init.xavier_uniform_(first.weight.view(first.out_channels, -1))
+    zero = [*model.t_block.parameters(), *model.final_layer.parameters()]
+    zero += [*model.x_embedder_cond.parameters(), *model.x_embedder_cond_mask.parameters()]
+    for name, parameter in model.named_parameters():
+        if name == "x_embedder.proj.bias" or name.endswith(("cross_attn.proj.weight", "scale_shift_table")):
+            zero.append(parameter)
+    for parameter in zero:
+        nn.init.zeros_(parameter)
+
+
+def linears(module: nn.Module) -> list[nn.Linear]:
+    """All linear layers of a module."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from opensora.models.stdit.blocks import FinalLayer, STDiT3Block, TextContext
+from opensora.models.stdit.blocks import FinalLayer, STDiT3Block, TextContext, TimeContext
 from opensora.models.stdit.config import STDiT3Config
 from opensora.models.stdit.init import initialize_weights
 from opensora.nn.attention import Grid, Ragged
@@ -133,16 +133,16 @@ class STDiT3(nn.Module):
         grid = token_grid(size, self.config.patch_size)
         scale = self.position_scale(height, width)
         tokens = self.embed_video(x, grid, scale, cond, cond_mask, mask_index)  # (B, T, S, D)
-        t, modulation = self.embed_time(timestep, fps, x_mask)  # (B, F, D), (B, F, 6, D)
+        time = self.embed_time(timestep, fps, x_mask, grid[0])
         text = self.encode_text(y, mask, mask_index, y_null, grid[0])
-        space, time = self.windows(grid)
-        space_rotation = self.rope(grid, space, scale) if self.config.use_spatial_rope else None
-        time_rotation = self.rope(grid, time, scale)
+        window_s, window_t = self.windows(grid)
+        rotation_s = self.rope(grid, window_s, scale) if self.config.use_spatial_rope else None
+        rotation_t = self.rope(grid, window_t, scale)
         for i, spatial in enumerate(self.spatial_blocks):
-            tokens = self.run(spatial, tokens, modulation, text, grid, space, space_rotation)
+            tokens = self.run(spatial, tokens, time.modulation, text, grid, window_s, rotation_s)
             if not self.config.skip_temporal:
-                tokens = self.run(self.temporal_blocks[i], tokens, modulation, text, grid, time, time_rotation)
-        out = self.final_layer(tokens, t).unflatten(2, grid[1:])  # (B, T, H, W, patch volume * out channels)
+                tokens = self.run(self.temporal_blocks[i], tokens, time.modulation, text, grid, window_t, rotation_t)
+        out = self.final_layer(tokens, time).unflatten(2, grid[1:])  # (B, T, H, W, patch volume * out channels)
         return unpatchify(out, size, self.config.patch_size).float()
 
     def run(self, block: nn.Module, *args: Any) -> Tensor:
@@ -191,22 +191,22 @@ class STDiT3(nn.Module):
         place = (self.config.hidden_size, h, w, scale, round((h * w) ** 0.5))
         return tokens.flatten(2, 3) + position_embedding_2d(*place, x.device, weight.dtype, self.config.compat)
 
-    def embed_time(self, timestep: Tensor, fps: Tensor | None, x_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Embedding (B, F, D) of timestep and frame rate, and the modulation (B, F, 6, D) made from it."""
+    def embed_time(self, timestep: Tensor, fps: Tensor | None, x_mask: Tensor | None, frames: int) -> TimeContext:
+        """Embed timestep and frame rate; those of ``frames`` token frames that ``x_mask`` excludes are at timestep 0."""
         if fps is None:
             raise ValueError("fps is missing; give the frames per second of every video.")
-        batch = len(timestep)
-        rate = self.fps_embedder(fps.flatten(), batch)
-        t = (self.t_embedder(timestep) + rate)[:, None]  # (B, 1, D)
-        modulation = self.t_block(t).unflatten(-1, (6, -1))  # (B, 1, 6, D)
+        rate = self.fps_embedder(fps.flatten(), len(timestep))
+        t = self.t_embedder(timestep) + rate
+        modulation = self.t_block(t).unflatten(1, (1, 6, -1))  # (B, 1, 6, D)
         if x_mask is None:
-            return t, modulation
-        if len(x_mask) != batch:
-            raise ValueError(f"x_mask has {len(x_mask)} rows, the batch has {batch}; give one for every video.")
-        t0 = (self.t_embedder(torch.zeros_like(timestep)) + rate)[:, None]
-        clean = self.t_block(t0).unflatten(-1, (6, -1))
-        noisy = x_mask.bool()[..., None]  # (B, T, 1)
-        return torch.where(noisy, t, t0), torch.where(noisy[..., None], modulation, clean)
+            return TimeContext(t, modulation)
+        if x_mask.shape != (len(timestep), frames):
+            raise ValueError(
+                f"x_mask is {tuple(x_mask.shape)}; expected {(len(timestep), frames)} (batch, token frames)."
+            )
+        noisy, t0 = x_mask.bool(), self.t_embedder(torch.zeros_like(timestep)) + rate
+        clean = self.t_block(t0).unflatten(1, (1, 6, -1))
+        return TimeContext(t, torch.where(noisy[..., None, None], modulation, clean), t0, noisy)
 
     def encode_text(
         self,

@@ -1,10 +1,11 @@
 """Convolutions over video that look only backwards in time.
 
-Legend: B batch, C channels, T frames, H, W rows and columns. Activations are (B, C, T, H, W); a module moved to
-``torch.channels_last_3d`` keeps that layout throughout.
+Legend: B batch, C channels, T frames, H, W rows and columns. Activations are (B, C, T, H, W); where weights and input
+are in ``torch.channels_last_3d`` the output is, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +13,86 @@ from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
 
+TILE_ELEMENTS = 2**27
+"""Activations with more elements than this are convolved in tiles; below, a copy of the whole costs little memory."""
 
-class CausalConv3d(nn.Module):
+
+class CausalConv(nn.Module):
     """3-D convolution, zero padded: time by k - 1 before the clip and nothing after it, rows and columns by k // 2.
 
     The output has ``ceil(T / stride)`` frames, and frame t depends on input frames up to ``t * stride``.
-    The weights are those of the child ``conv``, the name in published checkpoints.
     """
+
+    tile_size: int | None
+    """Frames of output to compute at a time where a large activation is convolved without gradients, or None: the
+    numbers are the same, but only one tile of the input is ever copied for padding."""
+
+    @property
+    def layer(self) -> nn.Conv3d:
+        """Weights and geometry; its own padding is that of rows and columns."""
+        raise NotImplementedError
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution without padding in time."""
+        raise NotImplementedError
+
+    @property
+    def history(self) -> int:
+        """Frames before an output's own frame that it depends on."""
+        return self.layer.kernel_size[0] - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T', H', W')."""
+        if self.history == 0 and x.is_contiguous(memory_format=torch.channels_last_3d):
+            return self._pointwise(x)
+        if self.history > 0 and x.shape[2] == 1:
+            return self._one_frame(x)
+        if self.tiled(x):
+            tiles = (self.convolve(behind_zeros(x[:, :, a:b], zeros)) for a, b, zeros in self.tiles(x.shape[2]))
+            return join_frames(tiles, self.out_frames(x.shape[2]))
+        return self.convolve(behind_zeros(x, self.history))
+
+    def after_silu(self, x: Tensor) -> Tensor:
+        """``self(silu(x))``, with one pass over the activation less; may overwrite `x`, so hand over a fresh one."""
+        if x.shape[2] == 1 or self.history == 0 or self.tiled(x):
+            return self(F.silu(x, inplace=not torch.is_grad_enabled()))
+        return self.convolve(_SiluBehindZeros.apply(x, self.history))
+
+    def _pointwise(self, x: Tensor) -> Tensor:
+        """A 1x1x1 kernel is a linear layer of every position (oneDNN's convolution would lose the memory layout)."""
+        layer = self.layer
+        s, t, u = layer.stride
+        positions = x[:, :, ::s, ::t, ::u].permute(0, 2, 3, 4, 1)
+        return F.linear(positions, layer.weight.flatten(1), layer.bias).permute(0, 4, 1, 2, 3)
+
+    def _one_frame(self, x: Tensor) -> Tensor:
+        """A single frame meets only the last temporal slice of the kernel: a 2-D convolution, three times cheaper."""
+        layer = self.layer
+        assert not isinstance(layer.padding, str)
+        weight = layer.weight[:, :, -1]
+        return F.conv2d(x.squeeze(2), weight, layer.bias, layer.stride[1:], layer.padding[1:]).unsqueeze(2)
+
+    def tiled(self, x: Tensor) -> bool:
+        """Whether the convolution of `x` is computed in tiles."""
+        size = self.tile_size
+        return size is not None and x.shape[2] > size and x.numel() > TILE_ELEMENTS and not torch.is_grad_enabled()
+
+    def out_frames(self, frames: int) -> int:
+        """Frames of output for `frames` of input."""
+        return (frames - 1) // self.layer.stride[0] + 1
+
+    def tiles(self, frames: int) -> Iterator[Triple]:
+        """For each tile of output the input frames ``[first, last)`` it needs, and how many zero frames before them."""
+        stride, out_frames, size = self.layer.stride[0], self.out_frames(frames), self.tile_size
+        assert size is not None
+        for start in range(0, out_frames, size):
+            first = start * stride - self.history
+            last = (min(start + size, out_frames) - 1) * stride + 1
+            yield max(first, 0), last, max(-first, 0)
+
+
+class CausalConv3d(CausalConv):
+    """A causal convolution whose weights are those of a child ``conv``, the usual name in published checkpoints."""
 
     def __init__(
         self,
@@ -28,61 +102,64 @@ class CausalConv3d(nn.Module):
         stride: int | Triple = 1,
         tile_size: int | None = None,
     ) -> None:
-        """`kernel_size` is odd; `tile_size` frames of output at a time bound the memory of the padded copy."""
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {kernel_size}; a causal convolution needs an odd one.")
-        if tile_size is not None and tile_size < 1:
-            raise ValueError(f"tile_size is {tile_size}; expected at least one frame, or None.")
         space = kernel_size // 2
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding=(0, space, space))
         self.tile_size = tile_size
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, C', T', H', W')."""
-        history = self.conv.kernel_size[0] - 1
-        if x.shape[2] == 1 and history > 0:
-            return self._one_frame(x)
-        if self.tile_size is not None and self.tile_size < x.shape[2]:
-            return self._in_tiles(x, self.tile_size)
-        return self.conv(F.pad(x, (0, 0, 0, 0, history, 0)) if history else x)
+    @property
+    def layer(self) -> nn.Conv3d:
+        return self.conv
 
-    def _one_frame(self, x: Tensor) -> Tensor:
-        """A single frame meets only the last temporal slice of the kernel: a 2-D convolution, three times cheaper."""
-        weight, bias = self.conv.weight[:, :, -1], self.conv.bias
-        y = F.conv2d(x.squeeze(2), weight, bias, self.conv.stride[1:], self.conv.padding[1:])
-        return y.unsqueeze(2)
+    def convolve(self, x: Tensor) -> Tensor:
+        return self.conv(x)
 
-    def _in_tiles(self, x: Tensor, size: int) -> Tensor:
-        """The same output, `size` frames at a time: only one tile of the input is ever copied."""
-        tiles = (self.tile(x, start, size) for start in range(0, self.out_frames(x.shape[2]), size))
-        return join_frames(tiles, self.out_frames(x.shape[2]))
 
-    def out_frames(self, frames: int) -> int:
-        """Frames of output for `frames` of input."""
-        return (frames - 1) // self.conv.stride[0] + 1
+class BareCausalConv3d(CausalConv, nn.Conv3d):
+    """A causal 3x3x3 convolution that holds its weights itself."""
 
-    def input_range(self, start: int, size: int, frames: int) -> tuple[int, int, int]:
-        """Input frames ``[first, last)`` that output frames ``[start, start + size)`` need, and zero frames before."""
-        stride, history = self.conv.stride[0], self.conv.kernel_size[0] - 1
-        stop = min(start + size, self.out_frames(frames))
-        first = start * stride - history
-        return max(first, 0), (stop - 1) * stride + 1, max(-first, 0)
+    def __init__(self, in_channels: int, out_channels: int, tile_size: int | None = None) -> None:
+        nn.Conv3d.__init__(self, in_channels, out_channels, 3, padding=(0, 1, 1))
+        self.tile_size = tile_size
 
-    def tile(self, x: Tensor, start: int, size: int) -> Tensor:
-        """Output frames ``[start, start + size)`` of the convolution of `x`."""
-        first, last, zeros = self.input_range(start, size, x.shape[2])
-        part = x[:, :, first:last]
-        return self.conv(F.pad(part, (0, 0, 0, 0, zeros, 0)) if zeros else part)
+    @property
+    def layer(self) -> nn.Conv3d:
+        return self
+
+    def convolve(self, x: Tensor) -> Tensor:
+        return nn.Conv3d.forward(self, x)
+
+
+class _SiluBehindZeros(torch.autograd.Function):
+    """SiLU written straight into a buffer that starts with zero frames, instead of a copy for padding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, zeros: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.zeros = zeros
+        padded = empty_like_frames(x, x.shape[2] + zeros)
+        padded[:, :, :zeros] = 0
+        torch.ops.aten.silu.out(x, out=padded[:, :, zeros:])
+        return padded
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradients[0][:, :, ctx.zeros :], x), None
+
+
+def behind_zeros(x: Tensor, zeros: int) -> Tensor:
+    """(B, C, T, H, W) with `zeros` zero frames put before it."""
+    return F.pad(x, (0, 0, 0, 0, zeros, 0)) if zeros else x
 
 
 def join_frames(tiles: Iterable[Tensor], frames: int) -> Tensor:
-    """Put (B, C, t, H, W) tiles behind each other in time; `frames` is the sum of their t.
+    """Put (B, C, t, H, W) tiles behind each other in time, without gradients; `frames` is the sum of their t.
 
-    Without gradients every tile is written to its place and released before the next one is made.
+    Every tile is written to its place and released before the next one is made.
     """
-    if torch.is_grad_enabled():
-        return torch.cat(list(tiles), dim=2)
     output: Tensor | None = None
     position = 0
     for tile in tiles:

@@ -7,12 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from opensora.models.vae_v13.streaming import norm_silu_conv
 from opensora.nn.causal_conv import CausalConv3d
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU of a fresh tensor nobody else holds: in place where no gradient needs the input."""
+    """SiLU of a fresh tensor that nobody else holds: in place where no gradient needs it."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def add(fresh: Tensor, x: Tensor) -> Tensor:
+    """The sum, in place of a `fresh` tensor that nobody else holds where no gradient needs it."""
+    return fresh + x if torch.is_grad_enabled() else fresh.add_(x)
 
 
 class ResBlock(nn.Module):
@@ -28,9 +34,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T, H, W)."""
-        h = self.conv1(silu(self.norm1(x)))
-        h = self.conv2(silu(self.norm2(h)))
-        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+        h = norm_silu_conv(self.norm1, self.conv1, x)
+        h = norm_silu_conv(self.norm2, self.conv2, h)
+        return add(h, x if self.nin_shortcut is None else self.nin_shortcut(x))
 
 
 class CausalAttention(nn.Module):
@@ -53,7 +59,7 @@ class CausalAttention(nn.Module):
         q, k, v = (to_tokens(layer(h)) for layer in (self.q, self.k, self.v))  # B 1 THW C
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         h = h.squeeze(1).unflatten(1, x.shape[2:]).permute(0, 4, 1, 2, 3)  # B C T H W
-        return x + self.proj_out(h)
+        return add(self.proj_out(h), x)
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -77,8 +83,9 @@ class FrameConv(nn.Module):
         """(B, C, T, H, W) -> (B, C, T, H', W')."""
         batch = x.shape[0]
         frames = x.transpose(1, 2).flatten(0, 1)  # BT C H W
-        size = self.frames_at_once or frames.shape[0]
-        frames = torch.cat([self.conv(self.prepare(part)) for part in frames.split(size)])
+        size = frames.shape[0] if torch.is_grad_enabled() else self.frames_at_once or frames.shape[0]
+        parts = [self.conv(self.prepare(part)) for part in frames.split(size)]
+        frames = torch.cat(parts) if len(parts) > 1 else parts[0]
         return frames.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
@@ -140,6 +147,5 @@ class UpsampleResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C, T, H, W)."""
-        h = silu(self.norm1(self.conv1(x)))
-        h = self.norm2(self.conv2(h)) + x
-        return x + silu(h)
+        h = norm_silu_conv(self.norm1, self.conv2, self.conv1(x))
+        return add(silu(add(self.norm2(h), x)), x)

@@ -5,7 +5,6 @@ Legend: B batch, C channels, T frames, H, W rows and columns; level 0 has the pi
 
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opensora.models.vae_v13.blocks import (
@@ -15,10 +14,10 @@ from opensora.models.vae_v13.blocks import (
     ResBlock,
     Upsample2D,
     Upsample3D,
-    silu,
 )
 from opensora.models.vae_v13.config import VAEv13Config
-from opensora.nn.causal_conv import CausalConv3d
+from opensora.models.vae_v13.streaming import norm_silu_conv
+from opensora.nn.causal_conv import BareCausalConv3d, CausalConv3d
 
 
 class Level(nn.Module):
@@ -27,16 +26,12 @@ class Level(nn.Module):
     def __init__(self, blocks: list[ResBlock], downsample: nn.Module | None, upsample: nn.Module | None) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
-        if downsample is not None:
-            self.downsample = downsample
-        if upsample is not None:
-            self.upsample = upsample
-        self.resize = [m for m in (downsample, upsample) if m is not None]
+        self.downsample, self.upsample = downsample, upsample
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T', H', W')."""
-        for layer in (*self.block, *self.resize):
-            x = layer(x)
+        for layer in (*self.block, self.downsample, self.upsample):
+            x = x if layer is None else layer(x)
         return x
 
 
@@ -81,7 +76,7 @@ class Encoder(nn.Module):
         for level in self.down:
             h = level(h)
         h = self.mid(h)
-        return self.conv_out(silu(self.norm_out(h)))
+        return norm_silu_conv(self.norm_out, self.conv_out, h)
 
 
 class Decoder(nn.Module):
@@ -105,16 +100,14 @@ class Decoder(nn.Module):
             levels.append(Level(res_blocks(sizes, config), None, up))
         self.up = nn.ModuleList(levels)
         self.norm_out = nn.GroupNorm(config.norm_groups, widths[0], eps=1e-6)
-        self.conv_out = nn.Conv3d(widths[0], config.in_channels, 3, padding=(0, 1, 1))
+        self.conv_out = BareCausalConv3d(widths[0], config.in_channels, config.conv_tile)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, z_channels, T', H', W') -> (B, 3, T, H, W); the first latent frame stands for a single frame."""
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
-        h = silu(self.norm_out(h))
-        zeros = max(2 - self.extra_frames, 0)  # causal, as elsewhere; frames that would be dropped are not computed
-        return self.conv_out(F.pad(h[:, :, self.extra_frames - 2 + zeros :], (0, 0, 0, 0, zeros, 0)))
+        return norm_silu_conv(self.norm_out, self.conv_out, h)[:, :, self.extra_frames :]
 
 
 def res_blocks(sizes: list[int], config: VAEv13Config) -> list[ResBlock]:

@@ -51,6 +51,19 @@ class OpenSoraVAE_V1_3(nn.Module):
         load_strict(model, weights)
         return model.eval()
 
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As ``nn.Module.to``; ``memory_format=torch.channels_last_3d`` also works beside the 2-D convolutions here."""
+        layout = kwargs.pop("memory_format", None)
+        super().to(*args, **kwargs)
+        if layout is None:
+            return self
+        plane = torch.channels_last if layout == torch.channels_last_3d else layout
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                flat = isinstance(layer, nn.Conv2d)
+                layer.weight.data = layer.weight.data.contiguous(memory_format=plane if flat else layout)
+        return self
+
     def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
         """Pixels (B, 3, T, H, W) -> normalised latents (B, C, T', H', W'): the likeliest, or a random `sample`."""
         posterior = self.posterior(x)
@@ -121,7 +134,7 @@ class OpenSoraVAE_V1_3(nn.Module):
         return join_windows((self.decoder(z[:, :, a:b]) for a, b in windows), self.config.temporal_overlap)
 
     def _in_batches(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        size = self.config.micro_batch_size or x.shape[0]
+        size = x.shape[0] if torch.is_grad_enabled() else self.config.micro_batch_size or x.shape[0]
         return torch.cat([function(part) for part in x.split(size)]) if size < x.shape[0] else function(x)
 
     def get_latent_size(self, size: Sequence[int | None]) -> tuple[int | None, int | None, int | None]:

@@ -1,0 +1,1 @@
+"""Weights: finding, downloading and checking them, and loading them strictly."""

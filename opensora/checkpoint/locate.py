@@ -37,7 +37,8 @@ def resolve(
     Args:
         source: "assets/..." (bundled), an existing file or folder, or a hub id "organisation/name". An existing path
             wins over a hub id of the same spelling.
-        filename: one file of it, with '/' between folders; None means the whole checkpoint.
+        filename: one file of it, with '/' between folders; None means the whole checkpoint. From a hub the
+            config.json comes along where there is one.
         layout: which files a hub repository must give; `layout.T5` for a text encoder.
         revision: branch, tag or commit of a hub repository.
         offline: True forbids the network; None reads HF_HUB_OFFLINE.
@@ -55,7 +56,7 @@ def resolve(
     name = os.fspath(source)
     path = _local(name)
     if path is None and isinstance(source, str) and is_hub_id(name):
-        wanted = layout if filename is None else Layout(required=(filename,), optional=(), weights=())
+        wanted = layout if filename is None else Layout(required=(filename,), weights=())
         path = hub.download(
             name, wanted, revision=revision, offline=offline, endpoint=endpoint, on_progress=on_progress
         )

@@ -48,7 +48,7 @@ class Component:
     revision: str = "main"
     """Branch, tag or commit of the repository."""
     config: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    """Constructor fields with which it was published, where they differ from the constructor's defaults."""
+    """Constructor fields with which it was published; the constructors' defaults are the same (tested)."""
 
     @property
     def bytes(self) -> int:

@@ -38,6 +38,8 @@ def test_a_hub_id_is_downloaded_whole_or_file_by_file(hub: Hub) -> None:
     folder = resolve("org/net")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert resolve("org/net", "extra/notes.txt").read_bytes() == b"notes"
+    hub.add("org/other", {"config.json": b"{}", "model.safetensors": bytes(2000)})
+    assert resolve("org/other", "model.safetensors").with_name("config.json").is_file()
     assert resolve("org/net", "model.safetensors", offline=True) == folder / "model.safetensors"
     with pytest.raises(LayoutError, match=r"lacks nothing\.txt"):
         resolve("org/net", "nothing.txt")

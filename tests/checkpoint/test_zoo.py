@@ -17,6 +17,8 @@ from opensora.checkpoint.hub import DownloadProgress
 from opensora.checkpoint.identity import IdentityError
 from opensora.checkpoint.locate import is_hub_id
 from opensora.models import zoo
+from opensora.models.stdit.stdit3 import STDiT3Config
+from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.zoo import MODES, PRESETS, PresetError, WeightsMissingError, find, status
 
 MANIFESTS = Path(__file__).parents[1] / "golden" / "v1x" / "manifests"
@@ -66,6 +68,13 @@ def test_sizes_are_the_parameter_counts_of_the_published_networks(role: str, man
     count = sum(math.prod(shape) for shape in tensors.values())
     for name in PUBLISHED:
         assert [c.parameters for c in PRESETS[name].components if c.role == role] == [count]
+
+
+@pytest.mark.parametrize(("role", "config"), [("stdit", STDiT3Config()), ("vae", VAEv13Config())])
+def test_the_published_configuration_is_what_the_constructors_default_to(role: str, config: object) -> None:
+    for name in PUBLISHED:
+        component = next(component for component in PRESETS[name].components if component.role == role)
+        assert component.config and {key: getattr(config, key) for key in component.config} == component.config
 
 
 def test_the_table_is_consistent() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.judge import pixels, shape, subjects
+from benchmarks.judge.degrade import degrade
 from benchmarks.judge.network import CALIBRATION, Network
 from opensora.datasets.world.render import subject_masks
 from opensora.datasets.world.scene import random_scene, render
@@ -25,31 +26,6 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 SIZES = ((144, 256), (144, 256), (144, 256), (256, 144), (192, 192), (144, 192), (168, 216))
 FRAMES, FPS = 13, 6
 _SHARE = 500
-
-
-def degrade(clip: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Soften, resample, stain and tint a clip (T, H, W, 3) by random amounts, as imperfect generators do."""
-    height, width = clip.shape[1:3]
-    short = min(height, width)
-    sigma, factor = rng.uniform(0, 0.014) * short, rng.uniform(1, 5)
-    noise, stain = rng.uniform(0, 6), rng.uniform(0, 7)
-    gain, offset = rng.uniform(0.93, 1.07, 3), rng.uniform(-7, 7, 3)
-    ghost = rng.uniform(0, 0.3)
-    result = []
-    for number, frame in enumerate(clip):
-        picture = frame.astype(np.float32)
-        if number and ghost > 0.15:
-            picture = (1 - ghost / 3) * picture + ghost / 3 * clip[number - 1]
-        if rng.random() < 0.8 and factor > 1.5:
-            small = cv2.resize(picture, (round(width / factor), round(height / factor)), interpolation=cv2.INTER_AREA)
-            picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        if sigma > 0.3:
-            picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-        coarse = rng.normal(0, stain, (height // 8, width // 8, 3)).astype(np.float32)
-        picture = picture + cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        picture = picture * gain + offset + rng.normal(0, noise, picture.shape)
-        result.append(np.clip(picture, 0, 255).astype(np.uint8))
-    return np.stack(result)
 
 
 def example(index: int, stream: int) -> tuple[SceneSpec, NDArray[np.uint8], Array]:
@@ -131,7 +107,7 @@ def calibrate(path: Path, clips: int) -> None:
     start = time.monotonic()
     x, labels = (np.concatenate(part) for part in zip(*(pixel_samples(i, 0) for i in range(clips)), strict=True))
     print(f"{len(x)} pixels after {time.monotonic() - start:.0f} s", flush=True)
-    network = fit(x, labels, len(pixels.CLASSES), hidden=64, steps=2500, noise=0.05)
+    network = fit(x, labels, len(pixels.CLASSES), hidden=128, steps=4000, noise=0.03)
     print(f"pixels right: {(network.logits(x).argmax(1) == labels).mean():.4f}", flush=True)
     parts = [shape_samples(i, 1, network) for i in range(clips)]
     x, labels = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.judge import pixels
+
 Array: TypeAlias = NDArray[np.floating[Any]]
 STILL_FLOW, STILL_ZOOM = 0.035, 0.06
 """Below this flow (short sides per second) or change of size (per second) the camera is at rest."""
@@ -20,13 +22,6 @@ class CameraMotion:
     dx: float
     dy: float
     growth: float
-
-
-def _without_drops(frame: Array) -> Array:
-    """A Lab frame without details as small as rain or snow, softened."""
-    coded = np.clip(frame * np.float32(100) + np.array([0, 128, 128], np.float32), 0, 255).astype(np.uint8)
-    calm = cv2.medianBlur(coded, 7).astype(np.float32) / 100
-    return cv2.GaussianBlur(calm, (0, 0), 1.6)
 
 
 def _flow(first: Array, second: Array, weight: Array) -> Array:
@@ -65,8 +60,9 @@ def judge_camera(lab: Array, foreground: Array, fps: float) -> CameraMotion:
     if count <= lag:
         return CameraMotion("static", 0.0, 0.0, 0.0)
     kernel = np.ones((11, 11), np.uint8)
-    soft = [_without_drops(frame) for frame in lab]
+    soft = [cv2.GaussianBlur(pixels.without_drops(frame, 7), (0, 0), 1.6) for frame in lab]
     hidden = [cv2.dilate((f > 0.3).astype(np.uint8), kernel) for f in foreground]
+    hidden = [np.maximum.accumulate(h, axis=0) for h in hidden]  # and the shadow below
     margin = np.zeros((height, width), np.float32)
     margin[5:-5, 5:-5] = 1
     flows = []

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judge import shape
+from benchmarks.judge import pixels, shape
 from benchmarks.judge.subjects import Track
 
 Array: TypeAlias = NDArray[np.floating[Any]]
@@ -14,6 +14,12 @@ STILL_SPEED = 0.035
 """Slower than this (short sides per second) is at rest; the slowest mover of the world is at 0.084."""
 SPIN_RATE = 0.07
 """Turns per second from which a subject at rest counts as spinning; the slowest of the world is at 0.21."""
+COHERENT = 0.28
+"""How much of the changes inside a subject one common turn must explain."""
+OUTLINE_CHANGES, BAND_CHANGES = 0.5, 0.1
+"""How much of what is uneven about a subject (a ball) must change for it to spin."""
+TONES = 0.12
+"""Larger differences of tone inside a subject count as this much, so that single flakes and drops do not."""
 BOUNCE = 0.07
 """A bounce is at least this high, in short sides."""
 
@@ -61,35 +67,54 @@ def _ring_pattern(lab: Array, mask: Array, height: int, width: int, track: Track
     short = min(height, width)
     cx, cy = float(track.x[frame]) * short + width / 2, float(track.y[frame]) * short + height / 2
     radius = float(np.sqrt(track.area[frame] / np.pi)) * short
-    inside = mask[..., None] * (lab - np.average(lab.reshape(-1, 3), axis=0, weights=mask.ravel() + 1e-6))
+    usual = np.median(lab[mask > 0.5], axis=0) if (mask > 0.5).any() else lab.mean(axis=(0, 1))
+    inside = mask[..., None] * np.clip(lab - usual, -TONES, TONES)
     return shape.polar(np.concatenate([0.5 * mask[..., None], inside], axis=-1), cx, cy, radius)
 
 
-def _turn_between(first: Array, second: Array) -> tuple[float, float]:
-    """The turn in radians that maps one ring pattern best on another, and how much better it does than none."""
+def _correlation(first: Array, second: Array) -> tuple[Array, float]:
+    """How well one ring pattern (RINGS, ANGLES, 4) turned by each angle matches another, (ANGLES,); their energy."""
     weight = (np.arange(shape.RINGS, dtype=np.float32) + 0.5)[:, None, None]
-    a = np.fft.rfft(first - first.mean(axis=1, keepdims=True), axis=1)
-    b = np.fft.rfft(second - second.mean(axis=1, keepdims=True), axis=1)
-    match = np.fft.irfft((np.conj(a) * b * weight).sum(axis=(0, 2)), n=shape.ANGLES)
-    energy = float(np.sqrt((np.abs(a) ** 2 * weight).sum() * (np.abs(b) ** 2 * weight).sum())) + 1e-9
-    reach = shape.ANGLES // 10  # up to 36 degrees either way
-    shifts = np.arange(-reach, reach + 1)
-    best = int(shifts[match[shifts].argmax()])
-    return best * 2 * np.pi / shape.ANGLES, float((match[best] - match[0]) / energy * shape.ANGLES)
+    a, b = np.fft.rfft(first, axis=1)[:, 1:], np.fft.rfft(second, axis=1)[:, 1:]
+    spectrum = np.concatenate([np.zeros(1), (np.conj(a) * b * weight).sum(axis=(0, 2))])
+    energy = float(((np.abs(a) ** 2 + np.abs(b) ** 2) * weight).sum())
+    return np.fft.irfft(spectrum, n=shape.ANGLES), energy / shape.ANGLES
 
 
-def _turning(lab: Array, track: Track, fps: float) -> float:
-    """Turns per second of what is seen of the subject, the median over pairs of frames a sixth of a second apart."""
+def _turning(lab: Array, track: Track, fps: float) -> tuple[float, float, float]:
+    """Turns per second of what changes in the subject, how coherently it turns, and the share that changes."""
     height, width = lab.shape[1:3]
     lag = max(1, round(fps / 6))
-    rates = []
-    for frame in range(0, len(lab) - lag):
-        if not (track.whole[frame] and track.whole[frame + lag]):
-            continue
-        first, second = (_ring_pattern(lab[f], track.masks[f], height, width, track, f) for f in (frame, frame + lag))
-        turn, gain = _turn_between(first, second)
-        rates.append(turn / (2 * np.pi) * fps / lag if gain > 0.004 else 0.0)
-    return float(np.median(rates)) if rates else 0.0
+    frames = np.flatnonzero(track.whole)
+    if len(frames) <= lag:
+        return 0.0, 0.0, 0.0
+    patterns = {
+        int(f): _ring_pattern(pixels.without_drops(lab[f], 5), track.masks[f], height, width, track, int(f))
+        for f in frames
+    }
+    lasting = np.mean(list(patterns.values()), axis=0)
+    match, energy = np.zeros(shape.ANGLES), 1e-9
+    for frame, pattern in patterns.items():
+        if frame + lag in patterns:
+            part, effort = _correlation(pattern - lasting, patterns[frame + lag] - lasting)
+            match, energy = match + part, energy + effort
+    reach = shape.ANGLES // 8  # up to 45 degrees either way
+    shifts = np.arange(-reach, reach + 1)
+    best = int(shifts[match[shifts].argmax()])
+    changing = np.mean([_correlation(p - lasting, p - lasting)[1] for p in patterns.values()])
+    share = float(changing / (changing + _correlation(lasting, lasting)[1] + 1e-9))
+    return best / shape.ANGLES * fps / lag, float(2 * match[best] / energy), share
+
+
+def _spin(lab: Array, track: Track, fps: float) -> float:
+    """Turns per second of a subject at rest; zero unless it clearly spins. The outline of a ball shows nothing, only
+    the band on it does: that is told from snow, which falls over it slowly, by turning clockwise or fast."""
+    turns, coherence, share = _turning(lab, track, fps)
+    if track.kind == "ball":
+        spins = share >= BAND_CHANGES and (turns >= 1.7 * SPIN_RATE or turns <= -4 * SPIN_RATE)
+    else:
+        spins = share >= OUTLINE_CHANGES and abs(turns) >= SPIN_RATE
+    return turns if spins and coherence >= COHERENT else 0.0
 
 
 def judge_motion(lab: Array, track: Track, fps: float) -> Motion:
@@ -109,5 +134,5 @@ def judge_motion(lab: Array, track: Track, fps: float) -> Motion:
         if abs(dx) > abs(dy):
             return Motion("right" if dx > 0 else "left", dx, dy, 0.0)
         return Motion("down" if dy > 0 else "up", dx, dy, 0.0)
-    turns = _turning(lab, track, fps)
-    return Motion("spin" if abs(turns) >= SPIN_RATE else "still", dx, dy, turns)
+    turns = _spin(lab, track, fps)
+    return Motion("spin" if turns else "still", dx, dy, turns)

@@ -28,6 +28,13 @@ def working_lab(clip: NDArray[np.uint8]) -> Array:
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) for frame in frames]) / np.float32(100)
 
 
+def without_drops(frame: Array, window: int) -> Array:
+    """A Lab frame (H, W, 3) without details smaller than half the window, such as rain or snow: a median filter."""
+    coded = np.clip(frame * np.float32(100) + np.array([0, 128, 128], np.float32), 0, 255).astype(np.uint8)
+    calm = cv2.medianBlur(coded, window).astype(np.float32) - np.array([0, 128, 128], np.float32)
+    return calm / np.float32(100)
+
+
 def features(lab: Array) -> Array:
     """Pixel features (T, H, W, F): the colour, and how it differs from its surroundings in space and time."""
     count, height, width, _ = lab.shape

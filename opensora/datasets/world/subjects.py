@@ -31,7 +31,7 @@ def _lay(body: Array, mask: Array, colour: Array) -> Array:
 def _details(kind: str, name: str, body: Array, x: Array, y: Array, sharpness: float, lift: float) -> Array:
     """Parts in tones of the subject's own colour: a band, sails, a wing, an eye."""
     colour = PAINT[name]
-    second = _tinted(colour, 0.22) if name == "black" else _tinted(colour, -0.16)
+    second = _tinted(colour, 0.24) if name == "black" else _tinted(colour, -0.24 if kind == "ball" else -0.16)
     if kind == "ball":
         return _lay(body, cover(np.abs(x) - 0.2, sharpness), second)
     if kind == "boat":

@@ -2,11 +2,13 @@
 
 import dataclasses
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,9 +22,19 @@ from opensora.config import (
     to_dict,
     to_json,
 )
+from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
+from opensora.models.zoo import PRESETS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
+NETWORKS = {STDiT3Config: STDiT3, VAEv13Config: OpenSoraVAE_V1_3}
+PUBLISHED = [
+    pytest.param(component, id=f"{preset.name}:{component.role}")
+    for preset in PRESETS.values()
+    for component in preset.components
+    if preset.supported and not preset.bundled and component.role != "text"
+]
 
 
 class Shade(enum.Enum):
@@ -177,3 +189,30 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
 def test_every_shipped_config_loads_and_survives_json(path: Path) -> None:
     config = load_config(ROOT / path)
     assert from_json(type(config), to_json(config)) == config
+
+
+def networks_in(config: object) -> Iterator[object]:
+    """Every network configuration inside a configuration."""
+    if type(config) in NETWORKS:
+        yield config
+    for field in dataclasses.fields(config):
+        values = getattr(config, field.name)
+        for value in values if isinstance(values, tuple) else (values,):
+            if dataclasses.is_dataclass(value):
+                yield from networks_in(value)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=str)
+def test_networks_of_every_shipped_config_build_on_the_meta_device(path: Path) -> None:
+    for config in networks_in(load_config(ROOT / path)):
+        with torch.device("meta"):
+            network = NETWORKS[type(config)](config)
+        assert all(value.is_meta for value in network.parameters())
+
+
+@pytest.mark.parametrize("component", PUBLISHED)
+def test_published_networks_have_the_size_that_the_table_says(component) -> None:
+    config = {"stdit": STDiT3Config, "vae": VAEv13Config}[component.role](**component.config)
+    with torch.device("meta"):
+        network = NETWORKS[type(config)](config)
+    assert sum(value.numel() for value in network.state_dict().values()) == component.parameters

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/use.md", "docs/train.md")
+PAGES = ("README.md", "docs/use.md", "docs/weights.md", "docs/train.md")
 REASONS = {
     "needs-weights": "downloads published weights",
     "needs-gpu": "needs a GPU",

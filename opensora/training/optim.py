@@ -6,27 +6,27 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from opensora.training.muon import Muon
+
 OptimizerName = Literal["adamw", "muon"]
 
 
 class Optimizers:
     """One or two optimisers stepped together, with a common learning-rate factor.
 
-    ``muon`` orthogonalises the updates of hidden matrices (Jordan et al. 2024; update size matched to AdamW's as in
-    Liu et al. 2025) and leaves every other parameter (embeddings, norms, biases, tables, convolutions) to AdamW.
+    ``muon`` updates hidden matrices and convolutions with :class:`Muon` and every other parameter (embeddings, norms,
+    biases, tables, layers that touch pixels) with AdamW; ``adamw`` updates all of them with AdamW.
     """
 
     def __init__(self, module: nn.Module, name: OptimizerName, lr: float, weight_decay: float) -> None:
-        matrices, others = (
-            _split(module) if name == "muon" else ([], [p for p in module.parameters() if p.requires_grad])
-        )
+        matrices = hidden_matrices(module) if name == "muon" else []
+        chosen = {id(p) for p in matrices}
+        others = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
         self.members: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
         ]
         if matrices:
-            self.members.append(
-                torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
+            self.members.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
         self.lr = lr
 
     def step(self, lr_factor: float) -> None:
@@ -47,11 +47,11 @@ class Optimizers:
             member.load_state_dict(state)
 
 
-def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Hidden weight matrices of ``nn.Linear`` layers, and everything else."""
-    matrices = [m.weight for m in module.modules() if isinstance(m, nn.Linear) and min(m.weight.shape) >= 64]
-    chosen = {id(p) for p in matrices}
-    return matrices, [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of the linear and convolution layers with at least 12 inputs and outputs."""
+    layers = (nn.Linear, nn.Conv2d, nn.Conv3d)
+    weights = [m.weight for m in module.modules() if isinstance(m, layers) and m.weight.requires_grad]
+    return [w for w in weights if min(w.shape[:2]) >= 12]
 
 
 def warmup_stable_decay(step: int, steps: int, warmup: int, decay_fraction: float) -> float:

@@ -45,11 +45,11 @@ class TextTrainConfig:
     """Transformer layers."""
     heads: int = 4
     """Attention heads."""
-    max_length: int = 80
+    max_length: int = 96
     """Tokens seen of a caption."""
-    steps: int = 2000
+    steps: int = 1500
     """Updates."""
-    batch: int = 64
+    batch: int = 48
     """Captions in a step."""
     lr: float = 2e-3
     """Peak learning rate."""
@@ -61,6 +61,8 @@ class TextTrainConfig:
     """Share of tokens hidden for the masked-token objective."""
     mask_weight: float = 0.2
     """Weight of the masked-token objective."""
+    mask_every: int = 4
+    """Updates from one masked-token step to the next."""
     seed: int = 0
     """Seed of data and weights."""
     save_every: int = 500
@@ -148,24 +150,29 @@ class TextTrainer:
         """One update; returns the loss terms and the share of right probe answers."""
         config = self.config
         ids, mask, labels = self.batch([("train", self.step * config.batch + i) for i in range(config.batch)])
-        logits = self.probes(self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        logits = self.probes(features.float(), mask)
         attribute_loss = sum((F.cross_entropy(logits[n], labels[n]) for n in labels), torch.zeros(())) / len(labels)
-        masked_loss = self._masked_token_loss(ids, mask)
-        (attribute_loss + config.mask_weight * masked_loss).backward()
+        loss = attribute_loss
+        if self.step % config.mask_every == 0:
+            loss = loss + config.mask_weight * self._masked_token_loss(ids, mask)
+        loss.backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         self.optimizers.step(warmup_stable_decay(self.step, config.steps, config.warmup, 0.4))
         self.step += 1
         right = torch.stack([(logits[n].argmax(-1) == labels[n]).float().mean() for n in labels]).mean()
-        return {"loss": float(attribute_loss), "masked": float(masked_loss), "right": float(right)}
+        return {"loss": attribute_loss.item(), "right": right.item()}
 
     def _masked_token_loss(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Cross entropy of hidden tokens, read out with the embedding matrix."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         hidden = (torch.rand(ids.shape, generator=generator) < self.config.mask_share) & (mask == 1)
-        features = self.model(
-            input_ids=ids.masked_fill(hidden, self.tokenizer.unk_token_id), attention_mask=mask
-        ).last_hidden_state
-        readout = features[hidden] @ self.model.shared.weight.T * self.config.d_model**-0.5
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.model(
+                input_ids=ids.masked_fill(hidden, self.tokenizer.unk_token_id), attention_mask=mask
+            ).last_hidden_state
+        readout = features.float()[hidden] @ self.model.shared.weight.T * self.config.d_model**-0.5
         return F.cross_entropy(readout, ids[hidden])
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:

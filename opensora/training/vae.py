@@ -17,7 +17,9 @@ from torch import Tensor
 from opensora.checkpoint import safetensors_io
 from opensora.datasets.textures import random_clip, random_image
 from opensora.datasets.world.scene import random_scene, render
+from opensora.models.vae_v13.blocks import CausalAttention, ResBlock
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
+from opensora.training.group_norm import use_fast_group_norm
 from opensora.training.optim import OptimizerName, Optimizers, warmup_stable_decay
 from opensora.training.state import EMA, load_state, save_state
 
@@ -50,13 +52,15 @@ class VAETrainConfig:
     """Shapes that steps draw from."""
     steps: int
     """Updates."""
-    lr: float = 1e-3
+    optimizer: OptimizerName = "muon"
+    """``muon`` or ``adamw``."""
+    lr: float = 1.5e-3
     """Peak learning rate."""
     warmup: int = 50
     """Updates of linear warm-up."""
     decay_fraction: float = 0.4
     """Share of the run that decays the learning rate to zero."""
-    kl_weight: float = 1e-5
+    kl_weight: float = 1e-4
     """Weight of the mean KL divergence per latent element."""
     edge_weight: float = 0.5
     """Weight of the absolute error of spatial differences, which keeps edges crisp."""
@@ -121,12 +125,10 @@ class VAETrainer:
         torch.manual_seed(config.seed)
         self.config, self.run_dir, self.step = config, run_dir, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = OpenSoraVAE_V1_3(config.model).to(self.device)
-        start_as_identity(self.model)
-        self.model = self.model.to(memory_format=torch.channels_last_3d)
-        self.model.train()
+        self.model = OpenSoraVAE_V1_3(config.model).to(self.device).train()
+        prepare_for_training(self.model)
         self.ema = EMA(self.model, config.ema_decay)
-        self.optimizers = Optimizers(self.model, "adamw", config.lr, weight_decay=0.0)
+        self.optimizers = Optimizers(self.model, config.optimizer, config.lr, weight_decay=0.0)
         self.encoder_frozen = False
         self._resume()
         if self._past_encoder_steps():
@@ -187,7 +189,7 @@ class VAETrainer:
         self.optimizers.step(warmup_stable_decay(self.step, config.steps, config.warmup, config.decay_fraction))
         self.ema.update(self.model)
         self.step += 1
-        return {"loss": float(reconstruction), "kl": float(kl), "psnr": psnr(output, x), "grad": float(norm)}
+        return {"loss": reconstruction.item(), "kl": kl.item(), "psnr": psnr(output.detach(), x), "grad": norm.item()}
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:
         """Train to the end of the recipe, or for ``max_seconds``; state is saved on the way and at the end."""
@@ -234,12 +236,26 @@ class VAETrainer:
         return tuple(mean.tolist()), (std,) * len(mean)
 
 
-def start_as_identity(model: OpenSoraVAE_V1_3) -> None:
-    """Zero the last convolution of every residual branch, so that training starts from a shallow network."""
+def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
+    """Start from a shallow network with little latent noise, laid out for fast convolutions.
+
+    The last convolution of every residual branch is zero, so that blocks begin as identities; log-variances start at -4.
+    """
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("conv2.conv.weight", "conv2.conv.bias", "conv2.weight", "conv2.bias", "proj_out.weight")):
-                parameter.zero_()
+        for module in model.modules():
+            if isinstance(module, ResBlock):
+                module.conv2.conv.weight.zero_()
+                module.conv2.conv.bias.zero_()
+            elif isinstance(module, CausalAttention):
+                module.proj_out.conv.weight.zero_()
+                module.proj_out.conv.bias.zero_()
+        model.encoder.conv_out.conv.bias[model.config.z_channels :] = -4.0
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
+        elif isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    use_fast_group_norm(model)
 
 
 def kl_per_element(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -250,6 +266,3 @@ def kl_per_element(mean: Tensor, logvar: Tensor) -> Tensor:
 def to_pixels(clips: np.ndarray) -> Tensor:
     """uint8 (B, T, H, W, 3) -> float32 (B, 3, T, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
-
-
-__all__ = ["OptimizerName", "VAEBucket", "VAETrainConfig", "VAETrainer", "psnr", "reconstruction_loss", "to_pixels"]

@@ -1,0 +1,1 @@
+"""Rectified-flow sampling: schedules, guidance, conditions, the loop and the training loss."""

@@ -1,0 +1,201 @@
+"""The scheduler against complete published runs, its conventions in closed form, and the exact saving."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import golden_io
+import pytest
+import torch
+from torch import Tensor
+
+from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
+from opensora.sampling import rectified_flow
+from opensora.sampling.rectified_flow import RFLOW
+
+RUNS = sorted(path.stem for path in golden_io.GOLDEN.glob("rflow_v13_*.safetensors"))
+LOSSES = list(golden_io.load("loss_v13").meta["cases"])
+
+
+def network(config: Mapping[str, Any], salt: str, keep: list[str]) -> STDiT3:
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    model = STDiT3(STDiT3Config(**values)).eval()
+    golden_io.fill(model, salt, keep=keep)
+    return model
+
+
+class Stored:
+    """Text encoder of the recorded runs."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], embedding: Tensor) -> None:
+        self.tensors, self.embedding = tensors, embedding
+
+    def encode(self, prompts: list[str]) -> dict[str, Tensor]:
+        end = "_neg" if prompts[0] == "negative" else ""
+        return {"y": self.tensors[f"in.y{end}"], "mask": self.tensors[f"in.text_mask{end}"]}
+
+    def null(self, n: int) -> Tensor:
+        return self.embedding[None, None].repeat(n, 1, 1, 1)
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Tensor, golden_io.Fixture, list[int]]:
+    fixture = golden_io.load(name)
+    meta, tensors, call = fixture.meta, fixture.tensors, fixture.meta["call"]
+    model = network(meta["config"], meta["salt"], meta["kept_computed"])
+    noise: Iterator[Tensor] = iter(tensors.get("in.noise", ()))
+    monkeypatch.setattr(rectified_flow, "_randn_like", lambda z, generator: next(noise))
+    rows: list[int] = []
+
+    def counted(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        rows.append(len(x) // call["batch"])
+        return model(x, *args, **kwargs)
+
+    out = RFLOW(**meta["scheduler"], **{"compat": "published", **options}).sample(
+        counted,
+        Stored(tensors, model.y_embedder.y_embedding),
+        tensors["in.z"],
+        tensors.get("in.z_cond"),
+        tensors.get("in.z_cond_mask"),
+        prompts=["prompt"] * call["batch"],
+        additional_args=call["additional_args"],
+        progress=False,
+        mask=tensors.get("in.mask"),
+        mask_index=call["mask_index"],
+        guidance_scale=call["guidance_scale"],
+        image_cfg_scale=call["image_cfg_scale"],
+        neg_prompts=["negative"] * call["batch"] if call["neg_prompts"] else None,
+        use_sdedit=call["use_sdedit"],
+        use_oscillation_guidance_for_text=call["use_oscillation_guidance_for_text"],
+        use_oscillation_guidance_for_image=call["use_oscillation_guidance_for_image"],
+    )
+    return out, fixture, rows
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_complete_runs_equal_the_published_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, fixture, _ = run(name, monkeypatch)
+    golden_io.assert_close(out, fixture.tensors["out"], name)
+
+
+@pytest.mark.parametrize("name", ["rflow_v13_t2v_osc", "rflow_v13_i2v_osc", "rflow_v13_i2v_all"])
+def test_rows_that_cancel_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, _, fewer = run(name, monkeypatch, skip_cancelled_rows=True)
+    whole, _, every = run(name, monkeypatch, skip_cancelled_rows=False)
+    golden_io.assert_close(short, whole, f"{name} without cancelled rows")
+    assert sum(fewer) < sum(every)
+
+
+@pytest.mark.parametrize(("image", "passes"), [(None, 50), (5.0, 70)])
+def test_thirty_oscillating_steps_need_fewer_network_rows(image: float | None, passes: int) -> None:
+    scheduler = RFLOW(num_sampling_steps=30, use_oscillation_guidance=True)
+    rows = [scheduler.step_guidance(i, 7.5, image, 5, True, True).rows() for i in range(30)]
+    assert sum(map(len, rows)) == passes
+
+
+def test_timesteps_equal_the_published_ones() -> None:
+    for row in golden_io.load_json("rflow_v13_timesteps")["table"]:
+        if row["args_dtype"] != "float32":
+            continue
+        scheduler = RFLOW(
+            num_sampling_steps=row["steps"],
+            use_timestep_transform=row["use_timestep_transform"],
+            transform_scale=row["transform_scale"],
+            scale_temporal=row["scale_temporal"],
+            compat="published",
+        )
+        times = scheduler.times({k: row[k] for k in ("height", "width", "num_frames")})
+        expected = torch.tensor(row["timesteps"])
+        torch.testing.assert_close(times[:-1] * 1000, expected, rtol=1e-6, atol=1e-3, equal_nan=True)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 17, 97])
+@pytest.mark.parametrize("size", [(144, 256), (128, 272), (1024, 1024)])
+def test_times_fall_from_one_to_zero_for_every_size(frames: int, size: tuple[int, int]) -> None:
+    times = RFLOW(7).times({"height": size[0], "width": size[1], "num_frames": frames})
+    assert float(times[0]) == pytest.approx(1.0, abs=1e-6) and float(times[0]) <= 1.0
+    assert float(times[-1]) == 0.0
+    assert bool((times.diff() < 0).all())
+
+
+class NoText:
+    """One token of nothing."""
+
+    def encode(self, prompts: list[str]) -> dict[str, Tensor]:
+        return {"y": torch.zeros(len(prompts), 1, 1, 1), "mask": torch.ones(len(prompts), 1)}
+
+    def null(self, n: int) -> Tensor:
+        return torch.zeros(n, 1, 1, 1)
+
+
+def test_a_straight_path_ends_at_the_data() -> None:
+    data = torch.full((2, 3, 2, 4, 4), 0.25)
+    noise = torch.randn(data.shape, generator=torch.Generator().manual_seed(0))
+    seen: list[tuple[int, int]] = []
+
+    def straight(x: Tensor, timestep: Tensor, y: Tensor, **kwargs: Any) -> Tensor:
+        return (data - noise).repeat(len(x) // 2, 1, 1, 1, 1)
+
+    def on_step(step: int, steps: int, estimate: Tensor) -> None:
+        seen.append((step, steps))
+        torch.testing.assert_close(estimate, data)
+
+    out = RFLOW(4, use_timestep_transform=False).sample(
+        straight, NoText(), noise, prompts=["a", "b"], progress=False, on_step=on_step
+    )
+    torch.testing.assert_close(out, data)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_frames_masked_out_are_kept() -> None:
+    z = torch.randn(1, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
+    out = RFLOW(3, use_timestep_transform=False).sample(
+        lambda x, t, y, **kwargs: torch.ones_like(x), NoText(), z, prompts=["a"], progress=False, mask=mask
+    )
+    torch.testing.assert_close(out[:, :, [0, 3]], z[:, :, [0, 3]])
+    assert not torch.allclose(out[:, :, 1], z[:, :, 1])
+
+
+def test_arguments_that_do_not_belong_together_are_refused() -> None:
+    z = torch.zeros(1, 3, 2, 2, 2)
+
+    def model(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return x
+
+    with pytest.raises(ValueError, match="image_cfg_scale"):
+        RFLOW(2, use_timestep_transform=False).sample(model, NoText(), z, prompts=["a"], mask_index=[0], progress=False)
+    with pytest.raises(ValueError, match="height, width and num_frames"):
+        RFLOW(2).sample(model, NoText(), z, prompts=["a"], progress=False)
+    with pytest.raises(ValueError, match="at least 1 step"):
+        RFLOW(0, use_timestep_transform=False).sample(model, NoText(), z, prompts=["a"], progress=False)
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_training_losses_equal_the_published_ones(case: str) -> None:
+    fixture = golden_io.load("loss_v13")
+    about = fixture.meta["cases"][case]
+    options = about["options"]
+    model = network(fixture.meta["config"], about["salt"], about["kept"])
+
+    def stored(name: str) -> Tensor | None:
+        return fixture.tensors.get(f"{case}/in.{name}")
+
+    x_start = stored("x_start")
+    assert x_start is not None
+    size = {k: torch.full((2,), float(about[k])) for k in ("height", "width", "fps", "num_frames")}
+    loss = RFLOW(compat="published").training_losses(
+        model,
+        x_start,
+        {"y": stored("y"), "mask": stored("text_mask"), **size},
+        t=stored("t"),
+        noise=stored("noise"),
+        mask=stored("mask"),
+        weights=torch.linspace(0.5, 2, 1000) if options.get("wt") else None,
+        mask_index=options.get("mi"),
+        drop=next(iter(options.get("drop", {"keep": 1}))),
+        y_null=model.y_embedder.y_embedding[None, None].repeat(2, 1, 1, 1),
+        x_noisy_ref=stored("x_noisy_ref"),
+        x_cond_weight=options.get("xw"),
+        x_gt=stored("x_gt"),
+        noise_disable_threshold=options.get("thr"),
+    )
+    golden_io.assert_close(loss, fixture.tensors[f"{case}/loss"], f"loss_v13 {case}")

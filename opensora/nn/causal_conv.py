@@ -4,6 +4,7 @@ Legend: B batch, C channels, T frames, H, W rows and columns. Activations are (B
 are in ``torch.channels_last_3d`` the output is, too.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ TILE_ELEMENTS = 2**27
 """Activations with more elements than this are convolved in tiles; below, a copy of the whole costs little memory."""
 
 
-class CausalConv(nn.Module):
+class CausalConv(nn.Module, ABC):
     """3-D convolution, zero padded: time by k - 1 before the clip and nothing after it, rows and columns by k // 2.
 
     The output has ``ceil(T / stride)`` frames, and frame t depends on input frames up to ``t * stride``.
@@ -28,13 +29,13 @@ class CausalConv(nn.Module):
     numbers are the same, but only one tile of the input is ever copied for padding."""
 
     @property
+    @abstractmethod
     def layer(self) -> nn.Conv3d:
         """Weights and geometry; its own padding is that of rows and columns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution without padding in time."""
-        raise NotImplementedError
 
     @property
     def history(self) -> int:

@@ -3,11 +3,14 @@
 Legend: B batch, C channels, T frames, H, W rows and columns. Activations are (B, C, T, H, W).
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opensora.models.vae_v13.streaming import norm_silu_conv
+from opensora.nn import causal_conv
 from opensora.nn.causal_conv import CausalConv3d
 
 
@@ -67,7 +70,7 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 4, 1).flatten(1, 3).unsqueeze(1)
 
 
-class FrameConv(nn.Module):
+class FrameConv(nn.Module, ABC):
     """A 3x3 convolution of every frame on its own."""
 
     def __init__(self, channels: int, stride: int, padding: int, frames_at_once: int | None) -> None:
@@ -75,9 +78,9 @@ class FrameConv(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride, padding)
         self.frames_at_once = frames_at_once
 
+    @abstractmethod
     def prepare(self, frames: Tensor) -> Tensor:
         """What happens to (N, C, H, W) frames before the convolution."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C, T, H', W')."""
@@ -132,7 +135,15 @@ class Upsample3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C, 2 T, 2 H, 2 W)."""
-        return self.conv3d(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv3d(doubled(x))
+
+
+def doubled(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B, C, 2 T, 2 H, 2 W) by repetition; frame by frame where that is large."""
+    if torch.is_grad_enabled() or 8 * x.numel() <= causal_conv.TILE_ELEMENTS:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    frames = (F.interpolate(part, scale_factor=2.0, mode="nearest") for part in x.split(1, dim=2))
+    return causal_conv.join_frames(frames, 2 * x.shape[2])
 
 
 class UpsampleResBlock(nn.Module):

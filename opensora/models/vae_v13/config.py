@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from opensora.models.vae_v13.normalization import STATISTICS
+from opensora.models.vae_v13.normalization import STATISTICS, PerChannel
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,24 @@ class VAEv13Config:
         if self.normalization not in (None, *STATISTICS):
             names = ", ".join(STATISTICS)
             raise ValueError(f"normalization is {self.normalization!r}, expected one of {names}, or None.")
+
+    def statistics(self) -> tuple[PerChannel, PerChannel] | None:
+        """Mean and standard deviation of latents per channel (and frame, if they differ); None for raw latents.
+
+        Raises:
+            ValueError: the named statistics are of another number of channels.
+        """
+        if self.normalization_mean is not None and self.normalization_std is not None:
+            return tuple((m,) for m in self.normalization_mean), tuple((s,) for s in self.normalization_std)
+        if self.normalization is None:
+            return None
+        mean, std = STATISTICS[self.normalization]
+        if len(mean) != self.z_channels:
+            raise ValueError(
+                f"The statistics {self.normalization!r} are of {len(mean)} latent channels, this network has "
+                f"{self.z_channels}: set normalization_mean and normalization_std, or normalization=None."
+            )
+        return mean, std
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -79,7 +79,9 @@ _FIVE_STD = (
     (1.0170196, 0.9330488, 0.9144401, 0.9294653, 0.88715833),
 )
 
-STATISTICS: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]] = {
+PerChannel = tuple[tuple[float, ...], ...]
+
+STATISTICS: dict[str, tuple[PerChannel, PerChannel]] = {
     "video": (tuple((m,) for m in _VIDEO_MEAN), tuple((s,) for s in _VIDEO_STD)),
     "video_5frames": (_FIVE_MEAN, _FIVE_STD),
 }

@@ -12,11 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from opensora.checkpoint.locate import resolve
+from opensora.checkpoint.safetensors_io import load_strict
 from opensora.config import from_dict
 from opensora.models.vae_v13.coder import Decoder, Encoder
 from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.vae_v13.distribution import DiagonalGaussian
-from opensora.models.vae_v13.normalization import STATISTICS, over_frames
+from opensora.models.vae_v13.normalization import over_frames
 from opensora.models.vae_v13.windows import fill_up, frame_windows, join_windows, latent_frames, latent_windows
 
 
@@ -35,20 +37,20 @@ class OpenSoraVAE_V1_3(nn.Module):
     def from_pretrained(cls, source: str | Path, **overrides: Any) -> Self:
         """The network of a checkpoint, on the CPU in float32, in evaluation mode.
 
-        `source` is a folder with model.safetensors, such a file itself, or the id of a repository on the hub. The
+        `source` is a folder with safetensors weights, such a file itself, or the id of a repository on the hub. The
         configuration is the config.json beside the weights if we wrote it, else the published one; `overrides` replace
         fields of :class:`VAEv13Config`.
 
         Raises:
-            CheckpointError: the weights are not exactly those of this network.
+            CheckpointError: the weights are not exactly those of this network; or another ValueError where there are
+                none, or they are marked as something else.
         """
-        from opensora.checkpoint.locate import resolve
-        from opensora.checkpoint.safetensors_io import load_strict
-
-        weights = resolve(source, "model.safetensors")
-        config = replace(read_config(weights.with_name("config.json")), **overrides)
-        model = cls(config)
-        load_strict(model, weights)
+        path = resolve(source)
+        folder = path if path.is_dir() else path.parent
+        config = replace(read_config(folder / "config.json"), **overrides)
+        with torch.device("meta"):
+            model = cls(config)
+        load_strict(model, path, expect={"role": "vae", "family": "1.3"})
         return model.eval()
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -80,6 +82,10 @@ class OpenSoraVAE_V1_3(nn.Module):
     def encode_moments(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) -> means and log-variances of raw latents (B, 2 C, T', H', W')."""
         self._check(x, self.config.in_channels, "pixels (B, 3, T, H, W)")
+        if 0 in self.get_latent_size(x.shape[2:])[1:]:
+            raise ValueError(
+                f"Got pixels of shape {tuple(x.shape)}; they are smaller than a latent, {self.patch_size[1:]}."
+            )
         return self._in_batches(x, self._encode_windows)
 
     def decode_raw(self, z: Tensor, num_frames: int | None = None) -> Tensor:
@@ -99,29 +105,21 @@ class OpenSoraVAE_V1_3(nn.Module):
     def normalize(self, z: Tensor) -> Tensor:
         """Raw latents (B, C, T', H', W') to mean 0 and standard deviation 1 per channel."""
         statistics = self._statistics(z)
-        return z if statistics is None else (z - statistics[0]) / statistics[1]
+        return z if statistics is None else ((z - statistics[0]) / statistics[1]).to(z.dtype)
 
     def denormalize(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`normalize`."""
         statistics = self._statistics(z)
-        return z if statistics is None else z * statistics[1] + statistics[0]
+        return z if statistics is None else (z * statistics[1] + statistics[0]).to(z.dtype)
 
     def _statistics(self, z: Tensor) -> tuple[Tensor, Tensor] | None:
-        config = self.config
-        if config.normalization_mean is not None and config.normalization_std is not None:
-            mean, std = (
-                tuple((v,) for v in values) for values in (config.normalization_mean, config.normalization_std)
-            )
-        elif config.normalization is None:
+        """float32 mean and standard deviation that broadcast against latents."""
+        self._check(z, self.config.z_channels, "latents (B, C, T', H', W')")
+        statistics = self.config.statistics()
+        if statistics is None:
             return None
-        else:
-            mean, std = STATISTICS[config.normalization]
-            if len(mean) != config.z_channels:
-                raise ValueError(
-                    f"The statistics {config.normalization!r} are of {len(mean)} latent channels, this network has "
-                    f"{config.z_channels}: set normalization_mean and normalization_std, or normalization=None."
-                )
-        return over_frames(z.new_tensor(mean), z.shape[2]), over_frames(z.new_tensor(std), z.shape[2])
+        mean, std = (torch.tensor(values, dtype=torch.float32, device=z.device) for values in statistics)
+        return over_frames(mean, z.shape[2]), over_frames(std, z.shape[2])
 
     def _encode_windows(self, x: Tensor) -> Tensor:
         windows = [x[:, :, start:stop] for start, stop in frame_windows(x.shape[2], self.config)]
@@ -140,6 +138,8 @@ class OpenSoraVAE_V1_3(nn.Module):
     def get_latent_size(self, size: Sequence[int | None]) -> tuple[int | None, int | None, int | None]:
         """(T, H, W) of pixels -> (T', H', W') that :meth:`encode` makes of them; None stays None."""
         frames, height, width = size
+        if any(side is not None and side < 1 for side in size):
+            raise ValueError(f"Got (frames, height, width) {tuple(size)}; expected positive numbers.")
         time = None if frames is None else latent_frames(frames, self.config)
         return time, self._latent_side(height), self._latent_side(width)
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 BLOCK = 256 * 1024
 """Scores held at a time: half a megabyte of bfloat16, a share of one core's second-level cache."""
+SHORT = 256
+"""Up to so many keys torch's bfloat16 softmax is slower than a float32 one and a conversion; both round alike."""
 
 
 def blocked_attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
@@ -49,6 +51,8 @@ def _probabilities(q: Tensor, k: Tensor, absent: Tensor | None) -> Tensor:
     scores = torch.bmm(q, k.transpose(1, 2))
     if absent is not None:
         scores.masked_fill_(absent, -torch.inf)
+    if scores.shape[-1] <= SHORT:
+        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
     return scores.softmax(-1)
 
 

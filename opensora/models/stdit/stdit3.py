@@ -192,7 +192,7 @@ class STDiT3(nn.Module):
         return tokens.flatten(2, 3) + position_embedding_2d(*place, x.device, weight.dtype, self.config.compat)
 
     def embed_time(self, timestep: Tensor, fps: Tensor | None, x_mask: Tensor | None, frames: int) -> TimeContext:
-        """Embed timestep and frame rate; those of ``frames`` token frames that ``x_mask`` excludes are at timestep 0."""
+        """Embed timestep and frame rate; of ``frames`` token frames those not in ``x_mask`` are at timestep 0."""
         if fps is None:
             raise ValueError("fps is missing; give the frames per second of every video.")
         rate = self.fps_embedder(fps.flatten(), len(timestep))

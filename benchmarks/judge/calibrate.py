@@ -32,7 +32,8 @@ def example(index: int, stream: int) -> tuple[SceneSpec, NDArray[np.uint8], Arra
     """Scene, degraded clip and the subjects' masks (S, T, H, W) at the judge's working size."""
     rng = np.random.default_rng((2024, stream, index))
     height, width = SIZES[int(rng.integers(len(SIZES)))]
-    scene, seed = random_scene(rng), int(rng.integers(2**31))
+    count, seed = int(rng.choice(3, p=(0.12, 0.72, 0.16))), int(rng.integers(2**31))
+    scene = random_scene(rng, count=count)
     clip = render(scene, height, width, FRAMES, fps=FPS, seed=seed)
     if rng.random() < 0.85:
         clip = degrade(clip, rng)
@@ -53,10 +54,12 @@ def pixel_samples(index: int, stream: int) -> tuple[Array, NDArray[np.int64]]:
     for subject, mask in zip(scene.subjects, masks, strict=True):
         labels[mask > 0.5] = 1 + COLOURS.index(subject.colour)
     clear = (total < 0.3) | (total > 0.7)
+    behind = clear & (labels == 0)
+    stands_out = np.abs(given[..., 12]) > 0.08  # lighter or darker than its surroundings: clouds, snow caps, windows
     chosen = []
-    for where in (clear & (labels > 0), clear & (labels == 0)):
+    for where, most in ((clear & (labels > 0), _SHARE), (behind, _SHARE // 2), (behind & stands_out, _SHARE // 2)):
         places = np.flatnonzero(where)
-        chosen.append(rng.choice(places, min(_SHARE, len(places)), replace=False))
+        chosen.append(rng.choice(places, min(most, len(places)), replace=False))
     picked = np.concatenate(chosen)
     return given.reshape(-1, given.shape[-1])[picked], labels.ravel()[picked]
 

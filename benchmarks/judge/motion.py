@@ -10,7 +10,7 @@ from benchmarks.judge import pixels, shape
 from benchmarks.judge.subjects import Track
 
 Array: TypeAlias = NDArray[np.floating[Any]]
-STILL_SPEED = 0.035
+STILL_SPEED = 0.045
 """Slower than this (short sides per second) is at rest; the slowest mover of the world is at 0.084."""
 SPIN_RATE = 0.07
 """Turns per second from which a subject at rest counts as spinning; the slowest of the world is at 0.21."""

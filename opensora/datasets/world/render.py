@@ -88,7 +88,7 @@ def _figure(
     radius = actor.way.diameter / 2 * view.pixels * view.zoom
     cx = float(actor.way.x[frame]) * view.pixels + width / 2
     cy = float(actor.way.y[frame]) * view.pixels + height / 2
-    reach = 1.2 * radius + 2
+    reach = 1.35 * radius + 2
     left, right = max(int(cx - reach), 0), min(int(np.ceil(cx + reach)), width)
     above, below = max(int(cy - reach), 0), min(int(np.ceil(cy + reach)), height)
     if left >= right or above >= below:

@@ -16,6 +16,8 @@ PAINT = {
     "black": rgb(30, 30, 35),
 }
 """The colour of each colour word, (3, 1, 1)."""
+PIVOT = {"triangle": (0.0, 0.17), "star": (0.0, 0.06), "boat": (-0.03, 0.165)}
+"""Centre of mass around which a subject turns, where it is not the middle of its frame."""
 _RIM = {"white": rgb(128, 134, 146), "black": rgb(206, 209, 216)}
 
 
@@ -51,7 +53,8 @@ def paint(
     """Opacity (h, w) and colours (3, h, w) of a subject; ``x`` and ``y`` are pixels from its centre."""
     u, v = np.broadcast_arrays(x / np.float32(radius), y / np.float32(radius))
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    a, b = u * cos + v * sin, v * cos - u * sin
+    px, py = PIVOT.get(kind, (0.0, 0.0))
+    a, b = (u - px) * cos + (v - py) * sin + px, (v - py) * cos - (u - px) * sin + py
     if flip:
         a = -a
     distance = shapes.outline(kind, a, b, lift)

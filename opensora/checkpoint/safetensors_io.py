@@ -36,8 +36,9 @@ def load_strict(module: nn.Module, path: str | os.PathLike[str], *, expect: Mapp
             says it is something else is refused; what it leaves open is accepted.
 
     Raises:
-        CheckpointError: missing, unexpected or misshapen tensors, listed; or not a safetensors file.
-        IdentityError: a damaged file, or one made for another use.
+        CheckpointError: missing, unexpected or misshapen tensors, listed; no file, or not a safetensors file.
+        IdentityError: made for another use.
+        LayoutError: a folder without weights, or with some of the shards only.
     """
     files = _files(Path(path))
     if expect:
@@ -103,6 +104,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 def _files(path: Path) -> list[Path]:
     """The safetensors files of a file, an index or a folder."""
+    if not path.exists():
+        raise CheckpointError(f"{path.name} not found.")
     if path.name.endswith(INDEX_SUFFIX):
         files = [path.parent / name for name in shards(path)]
     else:

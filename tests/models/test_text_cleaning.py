@@ -15,6 +15,7 @@ def test_published_captions(text: str, once: str, twice: str, plain: str) -> Non
     assert text_preprocessing(text, use_text_preprocessing=False) == plain
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "text", ["a\ud800b", "a\0b", "<![cdata[ x", "&#xd800;", "%ff%", "<b>" * 3000, "page.html", "a&b.htm", ""]
 )

@@ -1,0 +1,134 @@
+"""Reading pictures that people bring: any common format, upright, without transparency, as 8-bit RGB."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Formats that are read, by content; a file's name does not matter."""
+MAX_BYTES = 64 * 2**20
+"""Largest file."""
+MAX_PIXELS = 64_000_000
+"""Largest picture."""
+
+
+def load_image(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray) -> Image.Image:
+    """A picture as 8-bit RGB.
+
+    It is turned upright by its EXIF entry, converted to sRGB by its colour profile, put on white where it is
+    transparent, and cut to its first frame where it moves.
+
+    Args:
+        source: a file, its bytes, a picture, or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        ValueError: it is no picture, damaged or too large; a sentence for people.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _decoded(source, "The image")
+    if isinstance(source, bytes):
+        return _read(source, "The image")
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"There is no image file {path.name!r}; check the name.")
+    if path.stat().st_size > MAX_BYTES:
+        raise _too_large(path.name)
+    try:
+        return _read(path.read_bytes(), path.name)
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def cover(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Scale a picture until it covers ``width`` x ``height`` pixels and cut off evenly what juts out."""
+    if image.size == (width, height):
+        return image
+    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+
+
+def _read(data: bytes, name: str) -> Image.Image:
+    if len(data) > MAX_BYTES:
+        raise _too_large(name)
+    Image.init()
+    formats = [kind for kind in FORMATS if kind in Image.OPEN]
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is no picture that can be read; use a PNG, JPEG or WebP file.") from None
+    except Image.DecompressionBombError:
+        raise _too_many_pixels(name) from None
+    except Exception as error:  # decoders raise all kinds on damaged files
+        raise ValueError(f"{name} is damaged and cannot be read; save it again as PNG or JPEG.") from error
+    return _decoded(image, name)
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_many_pixels(name)
+    if min(image.size) < 1:
+        raise ValueError(f"{name} has no pixels.")
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # decoders raise all kinds on damaged files
+        raise ValueError(f"{name} is damaged and cannot be read; save it again as PNG or JPEG.") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data and "icc_profile" not in image.info:
+        return image.copy()
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image)
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    colour = _to_srgb(image)
+    if alpha is None:
+        return colour
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    return Image.composite(colour, white, alpha)
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Colours of a picture by its embedded profile, or as they are where it has none that fits."""
+    profile = image.info.get("icc_profile")
+    solid = image if image.mode in ("RGB", "CMYK", "L") else image.convert("RGBA").convert("RGB")
+    if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(solid, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return solid.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits or more, or of floating point from 0 to 1, as 8-bit RGB."""
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if image.mode.startswith("I") else 1.0
+    if image.mode == "F" and values.max(initial=0.0) > 1.0:
+        top = 255.0
+    grey = np.clip(np.nan_to_num(values) / top * 255.0, 0, 255)
+    return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    kinds = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not kinds or 0 in array.shape:
+        raise ValueError(
+            f"The image is an array of shape {array.shape} and type {array.dtype}; expected uint8 (H, W, 3)."
+        )
+    return _decoded(Image.fromarray(np.ascontiguousarray(array)), "The image")
+
+
+def _too_large(name: str) -> ValueError:
+    return ValueError(f"{name} is larger than {MAX_BYTES // 2**20} MB; make it smaller first.")
+
+
+def _too_many_pixels(name: str) -> ValueError:
+    return ValueError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first.")

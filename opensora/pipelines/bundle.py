@@ -1,0 +1,166 @@
+"""A bundle: a denoiser, an autoencoder and a text encoder that belong together, from the table of presets or a folder.
+
+A folder holds ``bundle.json`` (the fields of :class:`BundleCard`) and the subfolders ``stdit``, ``vae`` and ``t5``. The
+checkpoint that comes with the repository has this form.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from opensora.checkpoint import identity
+from opensora.checkpoint.locate import assets_folder
+from opensora.config import ConfigError, from_dict
+from opensora.models import zoo
+
+CARD = "bundle.json"
+FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5"}
+
+
+@dataclass(frozen=True)
+class BundleCard:
+    """What ``bundle.json`` says."""
+
+    name: str
+    """Short name of the weights."""
+    family: str = "1.3"
+    """Generation of the networks."""
+    title: str = ""
+    """What a person reads; the name when empty."""
+    modes: tuple[str, ...] = ("t2v", "i2v", "t2i")
+    """What it can do."""
+    resolutions: tuple[str, ...] = ("144p",)
+    """Rows of the table of sizes; the first is its default."""
+    fps: int = 24
+    """Frames per second of its clips."""
+    frames: tuple[int, ...] = (17, 33, 49, 65, 81, 97)
+    """Clip lengths that the networks know, besides 1 for an image."""
+    default_steps: int = 30
+    """Denoising steps where a request leaves them open."""
+    default_guidance: float = 7.5
+    """Text guidance where a request leaves it open."""
+    default_image_guidance: float = 5.0
+    """Image guidance where a request leaves it open."""
+    text_tokens: int | None = None
+    """Tokens a prompt is cut to; None: as the denoiser's configuration says."""
+
+    def __post_init__(self) -> None:
+        if self.family != "1.3":
+            raise ValueError(f"{CARD}: the family is {self.family!r}; only 1.3 runs in this version.")
+        unknown = [mode for mode in self.modes if mode not in zoo.MODES]
+        if unknown or not self.modes or not self.resolutions:
+            raise ValueError(f"{CARD}: got modes {self.modes} and resolutions {self.resolutions}.")
+        if not self.frames or min(self.frames) < 2 or self.fps < 1 or self.default_steps < 1:
+            raise ValueError(f"{CARD}: frames, fps and default_steps must be positive, and frames at least 2.")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A card and where its networks are."""
+
+    card: BundleCard
+    """Name, sizes, lengths and defaults."""
+    folder: Path | None = None
+    """Folder of the bundle; ``None`` for published weights."""
+    preset: zoo.Preset | None = None
+    """Row of the table of presets; ``None`` for a folder given by its path."""
+
+    @property
+    def key(self) -> str:
+        """Unambiguous name, for caches."""
+        return self.card.name if self.folder is None else str(self.folder)
+
+    def default_resolution(self) -> str:
+        """The resolution of a request that names none."""
+        return self.card.resolutions[0]
+
+    def installed(self) -> bool:
+        """Whether all files are on this machine."""
+        if self.preset is not None:
+            return zoo.status(self.preset).installed
+        return self.folder is not None and not _missing(self.folder)
+
+    def weights(self) -> zoo.Weights:
+        """Where the networks are; never downloads.
+
+        Raises:
+            ValueError: something is missing or damaged; a sentence says what and how to get it.
+        """
+        if self.preset is not None:
+            return zoo.weights(self.preset)
+        assert self.folder is not None, "a bundle has a preset or a folder"
+        if missing := _missing(self.folder):
+            raise zoo.WeightsMissingError(f"The bundle {self.folder.name} lacks {', '.join(missing)}.")
+        paths = {role: self.folder / name for role, name in FOLDERS.items()}
+        for role, path in paths.items():
+            identity.require(identity.identify(path), FOLDERS[role], role=role, family=self.card.family)
+        return zoo.Weights(**paths)
+
+
+def load_bundle(directory: str | Path) -> Bundle:
+    """The bundle in a folder; reads its card only.
+
+    Raises:
+        ValueError: no such folder, no card, or a card that is not one.
+    """
+    folder = Path(directory).expanduser().resolve()
+    if not (folder / CARD).is_file():
+        raise ValueError(
+            f"{folder.name} is no bundle: expected a folder with {CARD} and {', '.join(FOLDERS.values())}."
+        )
+    return Bundle(_read_card(folder / CARD), folder)
+
+
+def find_bundle(model: str | Path | None, mode: str = "t2v", resolution: str | None = None) -> Bundle:
+    """The bundle for a request.
+
+    Args:
+        model: name of a preset; a :class:`~pathlib.Path` is the folder of a bundle (text never names a file); ``None``
+            takes the first preset that can do the rest.
+        mode: ``t2v``, ``i2v`` or ``t2i``.
+        resolution: ``None`` for the bundle's own.
+
+    Raises:
+        ValueError: there is none; the message names those that there are.
+    """
+    if isinstance(model, Path):
+        bundle = load_bundle(model)
+        card = bundle.card
+        if mode not in card.modes or (resolution is not None and resolution not in card.resolutions):
+            does = f"{', '.join(card.modes)} at {', '.join(card.resolutions)}"
+            raise zoo.PresetError(f"{card.name} does {does}, not {mode}{f' at {resolution}' if resolution else ''}.")
+        return bundle
+    return of_preset(zoo.find(model, mode, resolution))
+
+
+def of_preset(preset: zoo.Preset) -> Bundle:
+    """The bundle of a row of the table; a bundled one's own card replaces the table's defaults."""
+    folder = assets_folder() / preset.name if preset.bundled else None
+    if folder is not None and (folder / CARD).is_file():
+        return Bundle(_read_card(folder / CARD), folder, preset)
+    defaults = preset.defaults
+    card = BundleCard(
+        name=preset.name,
+        family=preset.family,
+        title=preset.title,
+        modes=preset.modes,
+        resolutions=preset.resolutions,
+        fps=defaults.fps,
+        frames=defaults.frames,
+        default_steps=defaults.steps,
+        default_guidance=defaults.guidance,
+        default_image_guidance=defaults.image_guidance,
+    )
+    return Bundle(card, folder, preset)
+
+
+def _read_card(path: Path) -> BundleCard:
+    try:
+        return from_dict(BundleCard, json.loads(path.read_text(encoding="utf-8")))
+    except (ConfigError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.parent.name}/{CARD} cannot be read: {error}") from error
+
+
+def _missing(folder: Path) -> list[str]:
+    """Files that the bundle's folder lacks."""
+    return [f"{name}/config.json" for name in FOLDERS.values() if not (folder / name / "config.json").is_file()]

@@ -1,0 +1,300 @@
+"""What a person asks for. Every field is checked before anything is loaded, and an error names its field."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from opensora.datasets.aspect import aspect_ratios, closest_aspect_ratio, pixel_size
+from opensora.datasets.image_io import cover, load_image
+from opensora.models import zoo
+from opensora.pipelines.bundle import Bundle, find_bundle
+from opensora.pipelines.parts import Part, plan_parts
+
+MAX_PROMPT = 4000
+"""Characters of a prompt; the networks read far fewer."""
+MAX_SECONDS = 15
+"""Longest clip."""
+MAX_VIDEOS = 16
+"""Most clips of one request."""
+MAX_SEED = 2**63 - 1
+
+CAMERA_MOTIONS = ("static", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out")
+"""Camera motions that the 1.3 networks were captioned with."""
+COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop")
+"""Where a reference image goes: first frame, last frame, or both."""
+DTYPES = ("bf16", "fp32")
+
+_LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|f|frames?)\s*", re.IGNORECASE)
+_LOOP = re.compile(r"\|(\d+)\|")
+
+
+class RequestError(ValueError):
+    """A setting cannot be used. The message is a sentence for people.
+
+    Attributes:
+        field: name of the field of :class:`GenerationRequest`.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """Everything that decides what is generated; ``None`` leaves a choice to the model."""
+
+    prompt: str
+    """What to show. ``|0| … |1| …`` gives every loop its own text."""
+    model: str | Path | None = None
+    """Name of a preset, or a ``Path`` to the folder of a bundle; ``None``: the first preset that can do the rest."""
+    resolution: str | None = None
+    """Row of the table of sizes, such as ``144p``; ``None``: the model's own."""
+    aspect_ratio: str | None = None
+    """Width:height; ``None``: 16:9, or the closest to the reference image."""
+    length: str | int = "2s"
+    """Seconds (``"2s"``) or frames (``"49f"`` or a number), from one frame to 15 seconds."""
+    motion_score: int | None = None
+    """From 1 (very low) to 7 (extremely high)."""
+    aesthetic_score: float | None = None
+    """From 0 (terrible) to 10; 6.5 and more is excellent."""
+    camera_motion: str | None = None
+    """One of :data:`CAMERA_MOTIONS`."""
+    steps: int | None = None
+    """Denoising steps."""
+    guidance: float | None = None
+    """Text guidance scale; 1 is none."""
+    image_guidance: float | None = None
+    """Image guidance scale with a reference image; 1 is none."""
+    negative_prompt: str = ""
+    """What to move away from."""
+    seed: int | None = None
+    """Seed of the first clip; the others count on from it. ``None``: random, and reported."""
+    num_videos: int = 1
+    """Clips to make."""
+    loops: int = 1
+    """Parts of a clip; each continues the one before. Clips longer than the network's own need no setting here."""
+    reference_image: str | Path | Image.Image | np.ndarray | None = None
+    """Image file, image or uint8 array (H, W, 3) that the clip starts from."""
+    cond_type: str | None = None
+    """One of :data:`COND_TYPES`, with a reference image; ``None``: the first frame."""
+    dtype: str | None = None
+    """``bf16`` or ``fp32``; ``None``: what suits the device."""
+    device: str | None = None
+    """Such as ``cpu`` or ``cuda``; ``None``: the best of this machine."""
+
+    @property
+    def mode(self) -> str:
+        """``i2v`` with a reference image, ``t2i`` for one frame, else ``t2v``."""
+        if self.reference_image is not None:
+            return "i2v"
+        return "t2i" if parse_length(self.length, fps=24) == 1 else "t2v"
+
+    def validated(self) -> "GenerationRequest":
+        """The same request with everything checked and every choice but the seed made.
+
+        A reference image is read and cut to the size of the clip. Checking twice changes nothing.
+
+        Raises:
+            RequestError: a field cannot be used.
+        """
+        self._check_text()
+        self._check_numbers()
+        self._check_choices()
+        bundle = self.bundle()
+        resolution = self.resolution or bundle.default_resolution()
+        image = None if self.reference_image is None else _image(self.reference_image)
+        ratio = _ratio(self.aspect_ratio, resolution, image)
+        if image is not None:
+            height, width = pixel_size(resolution, ratio)
+            image = cover(image, width, height)
+        card = bundle.card
+        done = dataclasses.replace(
+            self,
+            prompt=self.prompt.strip(),
+            model=self.model if isinstance(self.model, Path) else card.name,
+            resolution=resolution,
+            aspect_ratio=ratio,
+            steps=card.default_steps if self.steps is None else self.steps,
+            guidance=card.default_guidance if self.guidance is None else float(self.guidance),
+            image_guidance=card.default_image_guidance if self.image_guidance is None else float(self.image_guidance),
+            negative_prompt=self.negative_prompt.strip(),
+            reference_image=image,
+            cond_type=(self.cond_type or COND_TYPES[0]) if image is not None else None,
+        )
+        done._check_loops(bundle)
+        return done
+
+    def bundle(self) -> Bundle:
+        """The weights that this request is for.
+
+        Raises:
+            RequestError: no weights can do it.
+        """
+        try:
+            return find_bundle(self.model, self.mode, self.resolution)
+        except zoo.PresetError as error:
+            preset = zoo.PRESETS.get(self.model) if isinstance(self.model, str) else None
+            unfit = self.model is None or (preset is not None and preset.supported)
+            field = "resolution" if unfit else "model"
+            raise RequestError(field, str(error)) from None
+        except ValueError as error:
+            raise RequestError("model", str(error)) from None
+
+    def parts(self, bundle: Bundle) -> list[Part]:
+        """The clip's parts in time, one for each run of the denoiser.
+
+        Raises:
+            RequestError: the clip is too long.
+        """
+        frames = parse_length(self.length, bundle.card.fps)
+        own = max(bundle.card.frames)
+        if self.loops > 1 and frames > own:
+            raise RequestError(
+                "loops",
+                f"With {self.loops} loops the length is that of one, at most {own} frames; got {frames}. "
+                "Leave the loops at 1 for a long clip: it is made in parts by itself.",
+            )
+        parts = plan_parts(frames, self.loops, bundle.card.frames)
+        longest = MAX_SECONDS * bundle.card.fps + 1
+        total = sum(part.kept for part in parts)
+        if total > longest:
+            asked = f"{self.loops} loops of {frames} frames make" if self.loops > 1 else "It has"
+            raise RequestError(
+                "length", f"{asked} {total} frames; at most {longest} ({MAX_SECONDS} seconds) are possible."
+            )
+        return parts
+
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of a validated request."""
+        assert self.resolution is not None and self.aspect_ratio is not None, "call validated() first"
+        return pixel_size(self.resolution, self.aspect_ratio)
+
+    def _check_text(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if not isinstance(text, str):
+                raise RequestError(name, f"The {_words(name)} must be text, not {type(text).__name__}.")
+            if len(text) > MAX_PROMPT:
+                raise RequestError(name, f"The {_words(name)} has {len(text)} characters; at most {MAX_PROMPT} fit.")
+            if "\0" in text or (not text.isascii() and re.search("[\ud800-\udfff]", text)):
+                raise RequestError(name, f"The {_words(name)} holds characters that are no text; type it again.")
+        if not self.prompt.strip():
+            raise RequestError("prompt", "The prompt is empty; describe what the clip should show.")
+
+    def _check_numbers(self) -> None:
+        _check_number("motion_score", self.motion_score, 1, 7, whole=True, optional=True)
+        _check_number("aesthetic_score", self.aesthetic_score, 0, 10, optional=True)
+        _check_number("steps", self.steps, 1, 1000, whole=True, optional=True)
+        _check_number("guidance", self.guidance, 0, 100, optional=True)
+        _check_number("image_guidance", self.image_guidance, 0, 100, optional=True)
+        _check_number("seed", self.seed, 0, MAX_SEED, whole=True, optional=True)
+        _check_number("num_videos", self.num_videos, 1, MAX_VIDEOS, whole=True)
+        _check_number("loops", self.loops, 1, MAX_SECONDS * 2, whole=True)
+        frames = parse_length(self.length, fps=24)
+        if frames == 1 and self.reference_image is not None:
+            raise RequestError("length", "One frame would be the image itself; ask for at least 2 frames.")
+        if frames == 1 and self.loops > 1:
+            raise RequestError("loops", "A single picture cannot be continued; set the loops to 1 or a longer length.")
+
+    def _check_choices(self) -> None:
+        _check_choice("camera_motion", self.camera_motion, CAMERA_MOTIONS)
+        _check_choice("cond_type", self.cond_type, COND_TYPES)
+        _check_choice("dtype", self.dtype, DTYPES)
+        if self.cond_type is not None and self.reference_image is None:
+            raise RequestError("cond_type", f"{self.cond_type} needs a reference image; give one.")
+        for name, kinds in (("model", (str, Path)), ("resolution", str), ("aspect_ratio", str), ("device", str)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                raise RequestError(name, f"The {_words(name)} must be text, not {type(value).__name__}.")
+
+    def _check_loops(self, bundle: Bundle) -> None:
+        parts = len(self.parts(bundle))
+        numbers = [int(number) for number in _LOOP.findall(self.prompt)] if self.prompt.startswith("|0|") else []
+        if numbers != sorted(set(numbers)):
+            raise RequestError("prompt", "The numbers between bars must grow: |0| first text |1| second text.")
+        if numbers and numbers[-1] >= parts:
+            last = numbers[-1]
+            raise RequestError(
+                "prompt",
+                f"The prompt has a text for loop {last}, but the clip is made in {parts} (counted from 0); "
+                f"ask for {last + 1} loops or a longer clip.",
+            )
+        texts = _LOOP.split(self.prompt)[2::2] if numbers else []
+        if any(not text.strip() for text in texts):
+            raise RequestError("prompt", "A loop's text is empty; write something behind every |number|.")
+
+
+def parse_length(length: str | int, fps: int) -> int:
+    """Frames of a length such as ``"2s"``, ``"49f"`` or 49.
+
+    Raises:
+        RequestError: it is no length, or not between one frame and 15 seconds.
+    """
+    if isinstance(length, str):
+        match = _LENGTH.fullmatch(length)
+        if match is None:
+            raise RequestError("length", f"Got the length {length[:40]!r}; write seconds as 2s or frames as 49f.")
+        number = float(match[1])
+        seconds = match[2].lower().startswith("s")
+        if not seconds and number != int(number):
+            raise RequestError("length", f"Got the length {length[:40]!r}; frames are a whole number.")
+        frames = max(1, round(number * fps)) if seconds and number > 0 else int(number)
+    elif isinstance(length, int) and not isinstance(length, bool):
+        frames = length
+    else:
+        raise RequestError("length", f"Got the length {length!r:.40}; write seconds as 2s or frames as 49f.")
+    if not 1 <= frames <= MAX_SECONDS * fps + 1:
+        raise RequestError(
+            "length",
+            f"Got a length of {frames} frames; from 1 frame to {MAX_SECONDS} seconds ({MAX_SECONDS * fps} frames) "
+            "are possible.",
+        )
+    return frames
+
+
+def _check_number(
+    name: str, value: Any, low: float, high: float, *, whole: bool = False, optional: bool = False
+) -> None:
+    if value is None and optional:
+        return
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    kind = "a whole number" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        raise RequestError(name, f"The {_words(name)} must be {kind} from {low} to {high}, not {value!r:.40}.")
+    if not low <= value <= high:
+        raise RequestError(name, f"The {_words(name)} is {value}; it must be {kind} from {low} to {high}.")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise RequestError(name, f"Got the {_words(name)} {value!r:.40}; choose one of {', '.join(choices)}.")
+
+
+def _image(source: Any) -> Image.Image:
+    try:
+        return load_image(source)
+    except ValueError as error:
+        raise RequestError("reference_image", str(error)) from None
+
+
+def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str:
+    offered = aspect_ratios(resolution)
+    if ratio is None:
+        return "16:9" if image is None else closest_aspect_ratio(image.width, image.height, resolution)
+    if ratio not in offered:
+        raise RequestError(
+            "aspect_ratio",
+            f"Got the aspect ratio {ratio[:40]!r}; choose one of {', '.join(offered)} (width:height).",
+        )
+    return ratio
+
+
+def _words(field: str) -> str:
+    return field.replace("_", " ")

@@ -1,0 +1,146 @@
+"""Requests: every wrong value is a sentence that names its field, and checking twice changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from opensora.datasets.aspect import aspect_ratios
+from opensora.pipelines.parts import plan_parts
+from opensora.pipelines.request import GenerationRequest, RequestError, parse_length
+
+ANYTHING: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.binary(max_size=4), st.just([1])
+)
+
+FIELDS = {
+    "prompt": st.text(min_size=1, max_size=40) | ANYTHING,
+    "model": st.sampled_from(["tiny", None]) | ANYTHING,
+    "resolution": st.sampled_from(["144p", None]) | ANYTHING,
+    "aspect_ratio": st.sampled_from([*aspect_ratios("144p"), None]) | ANYTHING,
+    "length": st.sampled_from(["2s", "0.1s", "49f", 1, 17, "15s", "353f"]) | ANYTHING,
+    "motion_score": st.integers(1, 7) | ANYTHING,
+    "aesthetic_score": st.floats(0, 10) | ANYTHING,
+    "camera_motion": st.sampled_from(["static", "zoom in"]) | ANYTHING,
+    "steps": st.integers(1, 100) | ANYTHING,
+    "guidance": st.floats(1, 20) | ANYTHING,
+    "negative_prompt": st.text(max_size=20) | ANYTHING,
+    "seed": st.integers(0, 2**63 - 1) | ANYTHING,
+    "num_videos": st.integers(1, 3) | ANYTHING,
+    "loops": st.integers(1, 4) | ANYTHING,
+    "cond_type": st.none() | ANYTHING,
+    "dtype": st.sampled_from(["bf16", None]) | ANYTHING,
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.fixed_dictionaries({"prompt": FIELDS["prompt"]}, optional={k: v for k, v in FIELDS.items() if k != "prompt"}))
+def test_a_request_is_complete_or_an_error_that_names_its_field(fields: dict[str, Any]) -> None:
+    request = GenerationRequest(**fields)
+    try:
+        done = request.validated()
+    except RequestError as error:
+        assert error.field in GenerationRequest.__dataclass_fields__
+        assert str(error)[0].isupper()
+        assert str(error)[-1] in ".`)"
+        assert len(str(error)) < 600
+        return
+    assert done.validated() == done
+    assert done.model and done.resolution and done.aspect_ratio and done.steps and done.guidance is not None
+    parts = done.parts(done.bundle())
+    assert sum(part.kept for part in parts) >= 1
+    height, width = done.size()
+    assert height % 16 == width % 16 == 0
+
+
+@settings(deadline=None)
+@given(st.integers(1, 361), st.integers(1, 20))
+def test_parts_cover_the_clip(frames: int, loops: int) -> None:
+    own = (17, 33, 49, 65, 81, 97)
+    if loops > 1:
+        frames = min(frames, own[-1])
+    parts = plan_parts(frames, loops, own)
+    assert parts[0].condition == 0
+    assert all(part.condition == 17 for part in parts[1:])
+    assert all(part.frames in (1, *own) for part in parts)
+    assert all(part.kept == part.frames - part.condition for part in parts[:-1])
+    assert all(0 < part.kept <= part.frames - part.condition for part in parts)
+    total = sum(part.kept for part in parts)
+    if loops == 1:
+        assert total == frames
+    elif frames > 1:
+        assert len(parts) == loops
+        assert total >= frames
+
+
+@pytest.mark.parametrize(
+    ("length", "frames"),
+    [("2s", 48), ("0.5 s", 12), ("49f", 49), (17, 17), ("1f", 1), ("15s", 360), ("3 seconds", 72), ("0.01s", 1)],
+)
+def test_lengths_are_exact(length: str | int, frames: int) -> None:
+    assert parse_length(length, 24) == frames
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"prompt": "  "}, "prompt", "describe what"),
+        ({"prompt": "x" * 4001}, "prompt", "at most 4000"),
+        ({"length": "16s"}, "length", "15 seconds"),
+        ({"length": "-1f"}, "length", "write seconds as 2s"),
+        ({"length": 0}, "length", "from 1 frame"),
+        ({"length": "20"}, "length", "write seconds as 2s"),
+        ({"length": "97f", "loops": 9}, "length", "9 loops of 97 frames make"),
+        ({"length": "5s", "loops": 2}, "loops", "at most 97 frames"),
+        ({"length": 1, "loops": 2}, "loops", "single picture"),
+        ({"aspect_ratio": "5:1"}, "aspect_ratio", "16:9"),
+        ({"model": "tiny", "resolution": "720p"}, "resolution", "opensora-1.3-t2v-720p"),
+        ({"resolution": "721p"}, "resolution", "720p"),
+        ({"model": "tyni"}, "model", "Did you mean 'tiny'"),
+        ({"model": "opensora-2.0"}, "model", "not in this version"),
+        ({"motion_score": 8}, "motion_score", "from 1 to 7"),
+        ({"steps": 2.5}, "steps", "whole number"),
+        ({"guidance": float("nan")}, "guidance", "a number"),
+        ({"camera_motion": "roll"}, "camera_motion", "pan left"),
+        ({"cond_type": "i2v_head"}, "cond_type", "needs a reference image"),
+        ({"reference_image": "nowhere.png"}, "reference_image", "no image file"),
+        ({"prompt": "|0| a |1| b"}, "prompt", "made in 1"),
+        ({"prompt": "|0| a |1|", "loops": 2}, "prompt", "empty"),
+        ({"prompt": "|0| a |2| b |1| c", "loops": 3}, "prompt", "grow"),
+        ({"model": Path("nowhere")}, "model", "no bundle"),
+    ],
+)
+def test_errors_are_sentences(fields: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        GenerationRequest(**{"prompt": "a ball", **fields}).validated()
+    assert caught.value.field == field
+
+
+def test_a_name_never_opens_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text('{"name": "mine"}')
+    with pytest.raises(RequestError, match="expected one of"):
+        GenerationRequest("a ball", model=str(tmp_path)).validated()
+    assert GenerationRequest("a ball", model=tmp_path).validated().resolution == "144p"
+
+
+def test_defaults_are_filled_in() -> None:
+    done = GenerationRequest(" a ball ").validated()
+    assert (done.prompt, done.model, done.resolution, done.aspect_ratio) == ("a ball", "tiny", "144p", "16:9")
+    assert done.size() == (144, 256)
+    assert GenerationRequest("x", aspect_ratio="9:16").validated().size() == (256, 144)
+    assert GenerationRequest("x", resolution="720p").validated().model == "opensora-1.3-t2v-720p"
+
+
+def test_a_reference_image_chooses_the_shape_and_is_cut_to_it() -> None:
+    upright = np.zeros((640, 360, 3), np.uint8)
+    done = GenerationRequest("x", reference_image=upright).validated()
+    assert (done.aspect_ratio, done.mode, done.cond_type) == ("9:16", "i2v", "i2v_head")
+    assert isinstance(done.reference_image, Image.Image)
+    assert done.reference_image.size == (144, 256)
+    wide = GenerationRequest("x", reference_image=upright, aspect_ratio="16:9").validated()
+    assert isinstance(wide.reference_image, Image.Image)
+    assert wide.reference_image.size == (256, 144)

@@ -14,6 +14,8 @@ from opensora.config import ConfigError, from_dict
 from opensora.models import zoo
 
 CARD = "bundle.json"
+COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop")
+"""Where a reference image goes: first frame, last frame, or both."""
 FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5"}
 
 
@@ -41,8 +43,18 @@ class BundleCard:
     """Text guidance where a request leaves it open."""
     default_image_guidance: float = 5.0
     """Image guidance where a request leaves it open."""
-    text_tokens: int | None = None
-    """Tokens a prompt is cut to; None: as the denoiser's configuration says."""
+    cond_types: tuple[str, ...] = ("i2v_head",)
+    """Where a reference image can go; the first is the default."""
+    clean_text: bool = True
+    """Whether prompts are cleaned as the published networks' captions were."""
+    oscillating_guidance: bool = True
+    """Whether guidance is 1 on every second step from the tenth on (text only, and text and image with an image)."""
+    flaw_fix: bool = True
+    """Whether the spread of guided predictions is pulled back, without a reference image."""
+    sdedit: bool = True
+    """Whether given frames follow the noise schedule while the others form."""
+    scale_image_guidance: bool = True
+    """Whether image guidance falls during sampling and grows over the frames."""
 
     def __post_init__(self) -> None:
         if self.family != "1.3":
@@ -50,8 +62,12 @@ class BundleCard:
         unknown = [mode for mode in self.modes if mode not in zoo.MODES]
         if unknown or not self.modes or not self.resolutions:
             raise ValueError(f"{CARD}: got modes {self.modes} and resolutions {self.resolutions}.")
-        if not self.frames or min(self.frames) < 2 or self.fps < 1 or self.default_steps < 1:
-            raise ValueError(f"{CARD}: frames, fps and default_steps must be positive, and frames at least 2.")
+        if not self.cond_types or set(self.cond_types) - set(COND_TYPES):
+            raise ValueError(f"{CARD}: got cond_types {self.cond_types}; expected some of {', '.join(COND_TYPES)}.")
+        if not self.frames or any(n < 17 or n % 16 != 1 for n in self.frames) or max(self.frames) < 33:
+            raise ValueError(f"{CARD}: the frames are {self.frames}; expected 16k+1 each, one of them at least 33.")
+        if self.fps < 1 or self.default_steps < 1:
+            raise ValueError(f"{CARD}: fps and default_steps must be positive.")
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,7 @@ def of_preset(preset: zoo.Preset) -> Bundle:
         default_steps=defaults.steps,
         default_guidance=defaults.guidance,
         default_image_guidance=defaults.image_guidance,
+        cond_types=COND_TYPES[:1] if preset.bundled else COND_TYPES,
     )
     return Bundle(card, folder, preset)
 

@@ -13,8 +13,9 @@ from PIL import Image
 from opensora.datasets.aspect import aspect_ratios, closest_aspect_ratio, pixel_size
 from opensora.datasets.image_io import cover, load_image
 from opensora.models import zoo
-from opensora.pipelines.bundle import Bundle, find_bundle
+from opensora.pipelines.bundle import COND_TYPES, Bundle, find_bundle
 from opensora.pipelines.parts import Part, plan_parts
+from opensora.pipelines.texts import part_texts
 
 MAX_PROMPT = 4000
 """Characters of a prompt; the networks read far fewer."""
@@ -26,12 +27,9 @@ MAX_SEED = 2**63 - 1
 
 CAMERA_MOTIONS = ("static", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out")
 """Camera motions that the 1.3 networks were captioned with."""
-COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop")
-"""Where a reference image goes: first frame, last frame, or both."""
 DTYPES = ("bf16", "fp32")
 
 _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|f|frames?)\s*", re.IGNORECASE)
-_LOOP = re.compile(r"\|(\d+)\|")
 
 
 class RequestError(ValueError):
@@ -118,6 +116,7 @@ class GenerationRequest:
         done = dataclasses.replace(
             self,
             prompt=self.prompt.strip(),
+            aesthetic_score=None if self.aesthetic_score is None else float(self.aesthetic_score),
             model=self.model if isinstance(self.model, Path) else card.name,
             resolution=resolution,
             aspect_ratio=ratio,
@@ -126,9 +125,9 @@ class GenerationRequest:
             image_guidance=card.default_image_guidance if self.image_guidance is None else float(self.image_guidance),
             negative_prompt=self.negative_prompt.strip(),
             reference_image=image,
-            cond_type=(self.cond_type or COND_TYPES[0]) if image is not None else None,
+            cond_type=(self.cond_type or card.cond_types[0]) if image is not None else None,
         )
-        done._check_loops(bundle)
+        done._check_parts(bundle)
         return done
 
     def bundle(self) -> Bundle:
@@ -214,21 +213,46 @@ class GenerationRequest:
             if value is not None and not isinstance(value, kinds):
                 raise RequestError(name, f"The {_words(name)} must be text, not {type(value).__name__}.")
 
-    def _check_loops(self, bundle: Bundle) -> None:
-        parts = len(self.parts(bundle))
-        numbers = [int(number) for number in _LOOP.findall(self.prompt)] if self.prompt.startswith("|0|") else []
-        if numbers != sorted(set(numbers)):
-            raise RequestError("prompt", "The numbers between bars must grow: |0| first text |1| second text.")
-        if numbers and numbers[-1] >= parts:
-            last = numbers[-1]
+    def _check_parts(self, bundle: Bundle) -> None:
+        last, offered = self.parts(bundle)[-1], bundle.card.cond_types
+        if self.cond_type is not None and self.cond_type not in offered:
             raise RequestError(
-                "prompt",
-                f"The prompt has a text for loop {last}, but the clip is made in {parts} (counted from 0); "
-                f"ask for {last + 1} loops or a longer clip.",
+                "cond_type", f"{bundle.card.name} was not made for {self.cond_type}; choose {', '.join(offered)}."
             )
-        texts = _LOOP.split(self.prompt)[2::2] if numbers else []
-        if any(not text.strip() for text in texts):
-            raise RequestError("prompt", "A loop's text is empty; write something behind every |number|.")
+        if self.cond_type in ("i2v_tail", "i2v_loop") and last.kept != last.frames - last.condition:
+            lengths = ", ".join(f"{n}f" for n in bundle.card.frames)
+            raise RequestError(
+                "length", f"With {self.cond_type} the last frame is given, so the length has to be one of {lengths}."
+            )
+        self.texts(bundle)
+        self.negative_texts(bundle)
+
+    def texts(self, bundle: Bundle) -> list[str]:
+        """What the text encoder reads for every part of the clip.
+
+        Raises:
+            RequestError: the prompt's loops do not fit the parts, or nothing is left of it.
+        """
+        try:
+            return part_texts(
+                self.prompt,
+                len(self.parts(bundle)),
+                clean=bundle.card.clean_text,
+                motion_score=self.motion_score,
+                aesthetic_score=self.aesthetic_score,
+                camera_motion=self.camera_motion,
+            )
+        except ValueError as error:
+            raise RequestError("prompt", str(error)) from None
+
+    def negative_texts(self, bundle: Bundle) -> list[str] | None:
+        """What every part moves away from; ``None`` for the null text."""
+        if not self.negative_prompt:
+            return None
+        try:
+            return part_texts(self.negative_prompt, len(self.parts(bundle)), clean=bundle.card.clean_text)
+        except ValueError as error:
+            raise RequestError("negative_prompt", str(error)) from None
 
 
 def parse_length(length: str | int, fps: int) -> int:

@@ -110,7 +110,9 @@ def test_lengths_are_exact(length: str | int, frames: int) -> None:
         ({"reference_image": "nowhere.png"}, "reference_image", "no image file"),
         ({"prompt": "|0| a |1| b"}, "prompt", "made in 1"),
         ({"prompt": "|0| a |1|", "loops": 2}, "prompt", "empty"),
-        ({"prompt": "|0| a |2| b |1| c", "loops": 3}, "prompt", "grow"),
+        ({"prompt": "|0| a |2| b |1| c", "loops": 3}, "prompt", "ascend"),
+        ({"prompt": "https://example.com"}, "prompt", "Nothing is left"),
+        ({"negative_prompt": "#12345"}, "negative_prompt", "Nothing is left"),
         ({"model": Path("nowhere")}, "model", "no bundle"),
     ],
 )
@@ -144,3 +146,37 @@ def test_a_reference_image_chooses_the_shape_and_is_cut_to_it() -> None:
     wide = GenerationRequest("x", reference_image=upright, aspect_ratio="16:9").validated()
     assert isinstance(wide.reference_image, Image.Image)
     assert wide.reference_image.size == (256, 144)
+
+
+def test_every_part_reads_its_own_words() -> None:
+    request = GenerationRequest(
+        "|0| A red ball |2| a Blue ball",
+        length="17f",
+        loops=4,
+        motion_score=7,
+        aesthetic_score=7,
+        camera_motion="static",
+    ).validated()
+    texts = request.texts(request.bundle())
+    ending = "the aesthetic score is excellent. the motion strength is extremely high. camera motion: static."
+    assert [text.startswith("a red ball") for text in texts] == [True, True, False, False]
+    assert texts[2].startswith("a blue ball")
+    assert all(text.endswith(ending) for text in texts)
+    assert request.negative_texts(request.bundle()) is None
+
+
+def test_a_prompt_never_names_a_file() -> None:
+    request = GenerationRequest('a ball {"reference_path": "secret.png"}').validated()
+    assert request.mode == "t2v"
+    assert request.reference_image is None
+
+
+def test_a_given_last_frame_is_not_cut_off() -> None:
+    image = np.zeros((90, 160, 3), np.uint8)
+    fields: dict[str, Any] = {"prompt": "x", "reference_image": image, "cond_type": "i2v_tail"}
+    with pytest.raises(RequestError, match="not made for i2v_tail") as caught:
+        GenerationRequest(**fields, model="tiny").validated()
+    assert caught.value.field == "cond_type"
+    with pytest.raises(RequestError, match="49f, 65f"):
+        GenerationRequest(**fields, model="opensora-1.3-i2v", length="2s").validated()
+    assert GenerationRequest(**fields, model="opensora-1.3-i2v", length="49f").validated().cond_type == "i2v_tail"

@@ -1,0 +1,43 @@
+"""What the text encoder reads: the prompt of every part of a clip, with the scores in words, cleaned."""
+
+from opensora.models.text.cleaning import clean_caption, text_preprocessing
+from opensora.models.text.prompts import append_score_to_prompts, extract_prompts_loop, motion_word, split_prompt
+
+
+def part_texts(
+    prompt: str,
+    parts: int,
+    *,
+    clean: bool,
+    motion_score: int | None = None,
+    aesthetic_score: float | None = None,
+    camera_motion: str | None = None,
+) -> list[str]:
+    """The text of every part.
+
+    Args:
+        prompt: one text, or ``|0| … |1| …`` with the part from which each text holds.
+        parts: how many there are.
+        clean: whether the text is cleaned as published captions were.
+        motion_score: 1 to 7, said in words where the prompt does not say it.
+        aesthetic_score: 0 to 10, likewise.
+        camera_motion: likewise.
+
+    Raises:
+        ValueError: the numbers between bars do not fit, or nothing is left of a text.
+    """
+    texts, starts = split_prompt(prompt)
+    if starts is not None and starts[-1] >= parts:
+        raise ValueError(
+            f"The prompt has a text for loop {starts[-1]}, but the clip is made in {parts} (counted from 0); "
+            f"ask for {starts[-1] + 1} loops or a longer clip."
+        )
+    for text in texts:
+        if not text.strip():
+            raise ValueError("A loop's text is empty; write something behind every |number|.")
+        if clean and not clean_caption(clean_caption(text)):
+            raise ValueError(f"Nothing is left of {text[:60]!r} after cleaning; use other words.")
+    spoken = [extract_prompts_loop([prompt], part)[0].strip() for part in range(parts)]
+    flow = None if motion_score is None else motion_word(int(motion_score))
+    spoken = append_score_to_prompts(spoken, aesthetic_score, flow, camera_motion)
+    return [text_preprocessing(text) if clean else text for text in spoken]

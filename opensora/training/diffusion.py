@@ -73,6 +73,8 @@ class DiffusionTrainConfig:
     """Share of image-conditioned batches whose text is dropped (image guidance needs it)."""
     drop_all_given_image: float = 0.05
     """Share of image-conditioned batches whose text and image are dropped."""
+    given_frame_weight: float = 0.0
+    """Weight of given frames in the loss; they are put back after sampling, so that they need not be predicted."""
     sample_method: str = "logit-normal"
     """Distribution of training timesteps."""
     grad_clip: float = 1.0
@@ -191,6 +193,27 @@ class DiffusionTrainer:
         self.ema.update(self.model)
         self.step += 1
         return {"loss": float(loss), "grad": float(norm)}
+
+    def loss(
+        self, bucket: LatentBucket, z: Tensor, captions: list[str], condition: Condition, generator: torch.Generator
+    ) -> Tensor:
+        """Mean velocity error of a batch of latents (B, C, T, H, W)."""
+        text = self.text.encode(captions)
+        length = int(text["mask"].sum(1).max())
+        y, mask = text["y"][:, :, :length].to(self.device), text["mask"][:, :length].to(self.device)
+        batch = len(captions)
+        size = {"height": bucket.height, "width": bucket.width, "fps": self.config.fps, "num_frames": bucket.frames}
+        losses = self.scheduler.training_losses(
+            self.model,
+            z,
+            {"y": y, "mask": mask, **{k: torch.full((batch,), float(v), device=self.device) for k, v in size.items()}},
+            mask_index=None if condition.frames is None else list(condition.frames),
+            drop=condition.drop,
+            y_null=self.model.y_embedder.y_embedding[None, None, :length].expand(batch, 1, -1, -1),
+            x_cond_weight=self.config.given_frame_weight,
+            generator=generator,
+        )
+        return losses.mean()
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:
         """Train to the end of the recipe, or for ``max_seconds``; state is saved on the way and at the end."""

@@ -239,7 +239,7 @@ class VAETrainer:
 def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
     """Start from a shallow network with little latent noise, laid out for fast convolutions.
 
-    The last convolution of every residual branch is zero, so that blocks begin as identities; log-variances start at -4.
+    The last convolution of every residual branch is zero, so that blocks begin as identities; log-variances start low.
     """
     with torch.no_grad():
         for module in model.modules():

@@ -23,9 +23,9 @@ def main(
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="opensora-uploads-"))
     import uvicorn
-    from opensora.pipelines.video import generate
 
     from opensora.jobs.queue import JobQueue
+    from opensora.pipelines.video import generate
     from opensora.ui.web import create_app
 
     output_dir.mkdir(parents=True, exist_ok=True)

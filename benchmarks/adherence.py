@@ -91,6 +91,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 def autoencoder_psnr(model: str, clips: int = 12) -> tuple[float, float]:
     """Mean PSNR in dB of decoded against original clips of the world (17 frames) and of random textures (images)."""
     import torch
+
     from opensora.pipelines.build import build_models
 
     vae = build_models("t2v", "144p", model=model).vae

@@ -7,6 +7,7 @@ checkpoint that comes with the repository has this form.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from opensora.checkpoint import identity
 from opensora.checkpoint.locate import assets_folder
@@ -95,6 +96,11 @@ class Bundle:
         if self.preset is not None:
             return zoo.status(self.preset).installed
         return self.folder is not None and not _missing(self.folder)
+
+    def published(self, role: str) -> dict[str, Any]:
+        """Constructor fields that the table of presets knows for a network whose own files may lack them."""
+        components = () if self.preset is None else self.preset.components
+        return {name: value for c in components if c.role == role for name, value in c.config.items()}
 
     def weights(self) -> zoo.Weights:
         """Where the networks are; never downloads.

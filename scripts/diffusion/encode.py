@@ -6,9 +6,9 @@ from typing import Annotated
 
 import torch
 import typer
-from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 
 from opensora.config import load_config
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.training.diffusion import DiffusionTrainConfig
 from opensora.training.latents import fill
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import Cancelled, GenerationError, Progress
 
 from opensora.jobs.queue import JobQueue, JobState, QueueFull
+from opensora.pipelines.request import GenerationRequest, RequestError
+from opensora.pipelines.result import Cancelled, GenerationError, Progress
 
 
 class Clip:

@@ -4,7 +4,6 @@ The window is larger than every grid at 144p, so that its temporal blocks attend
 """
 
 from opensora.models.stdit.stdit3 import STDiT3Config
-
 from opensora.training.diffusion import DiffusionTrainConfig, Stage
 from opensora.training.latents import LatentBucket
 

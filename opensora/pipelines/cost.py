@@ -1,0 +1,124 @@
+"""How much arithmetic and memory a request takes, counted from the networks' shapes.
+
+Legend: T, H, W latent frames, rows and columns; N tokens; D width; L text tokens. One multiply-add is two operations.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from opensora.models.stdit.config import STDiT3Config
+from opensora.models.stdit.stdit3 import STDiT3
+from opensora.models.vae_v13.config import VAEv13Config
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.models.vae_v13.windows import latent_frames, latent_windows
+from opensora.pipelines.parts import Part
+from opensora.sampling.rectified_flow import RFLOW
+
+TEXT_TOKENS = 40
+"""Tokens of a usual prompt."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is made."""
+
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    parts: tuple[Part, ...]
+    """Runs of the denoiser."""
+    videos: int
+    """Clips."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of a clip."""
+        return sum(part.kept for part in self.parts)
+
+
+def sampling_flops(config: STDiT3Config, vae: VAEv13Config, shape: Shape, scheduler: RFLOW, given: bool) -> float:
+    """Operations of all denoising steps.
+
+    Args:
+        given: whether the first part starts from an image; later parts always start from the one before.
+    """
+    total = 0.0
+    for part in shape.parts:
+        size = latent_size(vae, part.frames, shape)
+        rows = network_rows(scheduler, 1.0 if given or part.condition else None, size[0])
+        total += rows * forward_flops(config, size)
+    return total * shape.videos
+
+
+def network_rows(scheduler: RFLOW, image: float | None, frames: int) -> int:
+    """Rows that the denoiser computes in all steps of a run; rows that cancel are not computed."""
+    scale = 5.0 if image is not None else None
+    oscillate = scheduler.use_oscillation_guidance
+    return sum(
+        len(scheduler.step_guidance(step, scheduler.cfg_scale, scale, frames, oscillate, oscillate).rows())
+        for step in range(scheduler.num_sampling_steps)
+    )
+
+
+def forward_flops(config: STDiT3Config, size: tuple[int, int, int]) -> float:
+    """Operations of one row of the denoiser at latents (T, H, W)."""
+    grid = [math.ceil(side / patch) for side, patch in zip(size, config.patch_size, strict=True)]
+    t, h, w = grid
+    n, d, tokens = t * h * w, config.hidden_size, TEXT_TOKENS
+    linear = 2 * n * d * d * (4 + 2 * config.mlp_ratio) + 2 * d * d * (2 * n + 2 * tokens) + 4 * n * tokens * d
+    window = t
+    if config.kernel_size is not None:
+        window = min(h, config.kernel_size[0]) * min(w, config.kernel_size[1])
+        window *= t if config.kernel_size[2] == -1 else min(t, config.kernel_size[2])
+    return config.depth * (2 * linear + 4 * n * d * (h * w + window))
+
+
+def decoding_flops(vae: VAEv13Config, shape: Shape) -> float:
+    """Operations of decoding every clip."""
+    latents = latent_frames(shape.frames, vae)
+    rows, columns = shape.height // 8, shape.width // 8
+    windows = (window_flops(vae, stop - start, rows, columns) for start, stop in latent_windows(latents, vae))
+    return sum(windows) * shape.videos
+
+
+@lru_cache(maxsize=64)
+def window_flops(vae: VAEv13Config, frames: int, rows: int, columns: int) -> float:
+    """Operations of decoding one window of latents, counted on a network without memory."""
+    with torch.device("meta"):
+        decoder = OpenSoraVAE_V1_3(vae).eval().decoder
+        latents = torch.empty(1, vae.z_channels, frames, rows, columns)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        decoder(latents)
+    return float(counter.get_total_flops())
+
+
+def memory_bytes(
+    config: STDiT3Config, vae: VAEv13Config, text_parameters: int, shape: Shape, bytes_each: int, rows: int
+) -> int:
+    """About how much memory weights and activations take at the peak; the text encoder is in float32."""
+    weights = bytes_each * (parameters(config) + parameters(vae)) + 4 * text_parameters
+    size = latent_size(vae, max(part.frames for part in shape.parts), shape)
+    tokens = math.prod(math.ceil(side / patch) for side, patch in zip(size, config.patch_size, strict=True))
+    denoising = rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each
+    window = min(shape.frames, vae.micro_frame_size or shape.frames)
+    decoding = 3 * vae.ch * window * shape.height * shape.width * bytes_each
+    clip = shape.frames * shape.height * shape.width * 3 * 2 * shape.videos
+    return int(weights + max(denoising, decoding) + clip)
+
+
+@lru_cache(maxsize=16)
+def parameters(config: STDiT3Config | VAEv13Config) -> int:
+    """Numbers in a network's weights."""
+    with torch.device("meta"):
+        network = STDiT3(config) if isinstance(config, STDiT3Config) else OpenSoraVAE_V1_3(config)
+    return sum(p.numel() for p in network.parameters())
+
+
+def latent_size(vae: VAEv13Config, frames: int, shape: Shape) -> tuple[int, int, int]:
+    """Latents (T, H, W) of a run."""
+    return latent_frames(frames, vae), shape.height // 8, shape.width // 8

@@ -1,0 +1,71 @@
+"""Between latents and pixels: windows are decoded one by one, so that memory stays small and stopping is quick."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.models.vae_v13.windows import latent_windows
+from opensora.pipelines.preview import to_uint8
+from opensora.pipelines.result import GenerationError
+
+FLAT_LEVELS = 2
+"""A clip whose brightest and darkest values are this close shows nothing."""
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """A picture as (1, 3, 1, H, W) in [-1, 1]."""
+    values = torch.from_numpy(np.asarray(image, dtype=np.uint8).copy())
+    return (values.float() / 127.5 - 1).permute(2, 0, 1)[None, :, None]
+
+
+def count_windows(vae: OpenSoraVAE_V1_3, latents: int) -> int:
+    """How many pieces :func:`decode` yields after."""
+    return len(latent_windows(latents, vae.config))
+
+
+def decode(vae: OpenSoraVAE_V1_3, latents: Tensor, num_frames: int) -> Iterator[np.ndarray]:
+    """Normalised latents (1, C, T', H', W') -> pieces of the clip, uint8 (t, H, W, 3), one after every window.
+
+    Together the pieces have ``num_frames`` frames; late ones may be empty. A frame of two windows is their mean.
+
+    Raises:
+        GenerationError: the autoencoder made no numbers.
+    """
+    windows = latent_windows(latents.shape[2], vae.config)
+    shared = int(vae.config.temporal_overlap)
+    dtype, missing = next(vae.parameters()).dtype, num_frames
+    held: Tensor | None = None
+    for index, (start, stop) in enumerate(windows):
+        pixels = vae.decode(latents[:, :, start:stop].to(dtype))[0].float()  # (3, t, H, W)
+        if not bool(torch.isfinite(pixels).all()):
+            raise GenerationError(
+                "decoding",
+                "The decoding stage failed: the autoencoder's pixels are not numbers. Try the dtype fp32, or check the "
+                "weights.",
+            )
+        if held is not None:
+            pixels = torch.cat([(held + pixels[:, :1]) * 0.5, pixels[:, 1:]], dim=1)
+        if shared and index < len(windows) - 1:
+            held, pixels = pixels[:, -1:], pixels[:, :-1]
+        pixels = pixels[:, :missing]
+        missing -= pixels.shape[1]
+        yield to_uint8(pixels.permute(1, 2, 3, 0)).cpu().numpy()
+    assert missing == 0, f"{latents.shape[2]} latent frames decode to {num_frames - missing}, not {num_frames} frames"
+
+
+def check_picture(frames: np.ndarray) -> None:
+    """Refuse a clip, uint8 (T, H, W, 3), that shows one flat colour.
+
+    Raises:
+        GenerationError: it does.
+    """
+    if all(int(frames[..., c].max()) - int(frames[..., c].min()) <= FLAT_LEVELS for c in range(3)):
+        raise GenerationError(
+            "decoding",
+            "The decoding stage gave one flat colour. Try another seed, more steps or a lower guidance, or check the "
+            "weights.",
+        )

@@ -1,0 +1,205 @@
+"""What a request will cost, before anything is loaded: time, memory and downloads."""
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from opensora.checkpoint.errors import gigabytes
+from opensora.models import zoo
+from opensora.models.stdit.config import STDiT3Config
+from opensora.models.vae_v13.config import VAEv13Config
+from opensora.models.vae_v13.vae import read_config
+from opensora.pipelines import cost
+from opensora.pipelines.build import is_built
+from opensora.pipelines.bundle import FOLDERS, Bundle
+from opensora.pipelines.cost import Shape
+from opensora.pipelines.parts import CONDITION_FRAMES
+from opensora.pipelines.plan import choose_device, choose_dtype, dtype_name
+from opensora.pipelines.request import GenerationRequest, RequestError
+from opensora.pipelines.speed import Speed, speed, speed_key
+from opensora.sampling.rectified_flow import RFLOW
+
+LOADING_BYTES_PER_SECOND = 2e8
+"""A slow disk."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a request takes."""
+
+    seconds: float
+    """Likely duration, without a download."""
+    seconds_range: tuple[float, float]
+    """When it goes well and when it goes badly."""
+    bytes_memory: int
+    """About the peak of memory."""
+    download_bytes: int
+    """About what has to be downloaded first."""
+    frames: int
+    """Frames of a clip."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    seconds_of_video: float
+    """Duration of a clip."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what a person should know."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Likely seconds of every stage."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations of the stages of a request, and what their speed is known by."""
+
+    sampling: float
+    decoding: float
+    key: str
+    device: torch.device
+    dtype: torch.dtype
+
+
+def estimate(request: GenerationRequest) -> Cost:
+    """Time, memory and downloads of a request on this machine. Loads no network; quick after the first call.
+
+    Raises:
+        RequestError: the request cannot be served.
+    """
+    request = request.validated()
+    bundle = request.bundle()
+    work = count(request, bundle)
+    speeds = {stage: speed(stage, work.key, work.device, work.dtype) for stage in ("sampling", "decoding")}
+    amounts = {"sampling": work.sampling, "decoding": work.decoding}
+    stages = {stage: amounts[stage] / speeds[stage].likely for stage in amounts}
+    best, worst = (sum(amounts[s] / getattr(speeds[s], end) for s in amounts) for end in ("high", "low"))
+    shape = shape_of(request, bundle)
+    memory = _memory(request, bundle, shape, work.dtype)
+    if not is_built(bundle, request.device, request.dtype, optimized=True):
+        stages["loading"] = 0.5 + _weight_bytes(bundle) / LOADING_BYTES_PER_SECOND
+    extra = stages.get("loading", 0.0)
+    download = zoo.status(bundle.preset).bytes_to_download if bundle.preset is not None else 0
+    return Cost(
+        seconds=sum(stages.values()),
+        seconds_range=(best + extra / 2, worst + extra),
+        bytes_memory=memory,
+        download_bytes=download,
+        frames=shape.frames,
+        height=shape.height,
+        width=shape.width,
+        seconds_of_video=shape.frames / bundle.card.fps,
+        notes=_notes(bundle, shape, work.device, memory, speeds),
+        stages=stages,
+    )
+
+
+def count(request: GenerationRequest, bundle: Bundle) -> Work:
+    """Operations of a validated request.
+
+    Raises:
+        RequestError: no such device or dtype.
+    """
+    try:
+        device = choose_device(request.device)
+        dtype = choose_dtype(request.dtype, device)
+    except ValueError as error:
+        raise RequestError("device", str(error)) from None
+    stdit, vae = configs(bundle)
+    shape = shape_of(request, bundle)
+    scheduler = RFLOW(
+        num_sampling_steps=request.steps or bundle.card.default_steps,
+        use_oscillation_guidance=bundle.card.oscillating_guidance,
+        scale_image_weight=bundle.card.scale_image_guidance,
+    )
+    given = request.reference_image is not None
+    return Work(
+        sampling=cost.sampling_flops(stdit, vae, shape, scheduler, given),
+        decoding=cost.decoding_flops(vae, shape),
+        key=speed_key(bundle.key, str(device), dtype_name(dtype), torch.get_num_threads()),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def shape_of(request: GenerationRequest, bundle: Bundle) -> Shape:
+    """What a validated request makes."""
+    height, width = request.size()
+    return Shape(height, width, tuple(request.parts(bundle)), request.num_videos)
+
+
+def configs(bundle: Bundle) -> tuple[STDiT3Config, VAEv13Config]:
+    """Configurations of a bundle's networks, read from its folder or from the table of presets."""
+    return _configs(bundle.folder, None if bundle.preset is None else bundle.preset.name)
+
+
+@lru_cache(maxsize=16)
+def _configs(folder: Path | None, preset: str | None) -> tuple[STDiT3Config, VAEv13Config]:
+    if folder is not None and (folder / FOLDERS["stdit"] / "config.json").is_file():
+        stdit = STDiT3Config.from_file(folder / FOLDERS["stdit"] / "config.json")
+        return stdit, read_config(folder / FOLDERS["vae"] / "config.json")
+    fields: dict[str, dict[str, object]] = {"stdit": {}, "vae": {}}
+    if preset is not None:
+        for component in zoo.PRESETS[preset].components:
+            fields.setdefault(component.role, {}).update(component.config)
+    return STDiT3Config.from_dict(fields["stdit"]), VAEv13Config(**fields["vae"])  # type: ignore[arg-type]
+
+
+def _weight_bytes(bundle: Bundle) -> int:
+    if bundle.preset is not None and not bundle.preset.bundled:
+        return bundle.preset.bytes
+    return 0 if bundle.folder is None else sum(f.stat().st_size for f in bundle.folder.glob("*/*.safetensors"))
+
+
+def _text_parameters(bundle: Bundle) -> int:
+    """Numbers in the text encoder's weights."""
+    if bundle.preset is not None and not bundle.preset.bundled:
+        return next(c.parameters for c in bundle.preset.components if c.role == "text")
+    path = Path() if bundle.folder is None else bundle.folder / FOLDERS["text"] / "config.json"
+    if not path.is_file():
+        return 0
+    t5 = json.loads(path.read_text(encoding="utf-8"))
+    width, inner = t5["d_model"], t5["d_kv"] * t5["num_heads"]
+    return t5["vocab_size"] * width + t5["num_layers"] * width * (4 * inner + 3 * t5["d_ff"])
+
+
+def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> int:
+    stdit, vae = configs(bundle)
+    rows = 3 if request.reference_image is not None or len(shape.parts) > 1 else 2
+    return cost.memory_bytes(stdit, vae, _text_parameters(bundle), shape, dtype.itemsize, rows)
+
+
+def _notes(bundle: Bundle, shape: Shape, device: torch.device, memory: int, speeds: dict[str, Speed]) -> list[str]:
+    notes = []
+    if len(shape.parts) > 1:
+        notes.append(parts_note(shape, max(bundle.card.frames)))
+    if not bundle.installed() and bundle.preset is not None:
+        notes.append(f"The weights are not on this machine. {zoo.how_to_get(bundle.preset)}")
+    available = _memory_of(device)
+    if available is not None and memory > available:
+        notes.append(
+            f"It needs about {gigabytes(memory)} of memory; this machine's {device.type.upper()} has "
+            f"{gigabytes(available)}. Choose a smaller resolution or a shorter clip."
+        )
+    if not all(s.measured for s in speeds.values()):
+        notes.append("The time is a guess until the first clip has been made on this machine.")
+    return notes
+
+
+def parts_note(shape: Shape, longest: int) -> str:
+    """The sentence on a clip that is made in parts."""
+    return (
+        f"The network makes at most {longest} frames at once: the {shape.frames} frames are made in "
+        f"{len(shape.parts)} parts, each continuing the last {CONDITION_FRAMES} frames of the one before."
+    )
+
+
+def _memory_of(device: torch.device) -> int | None:
+    """Bytes of memory of a device; ``None`` where it is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().total)

@@ -1,0 +1,263 @@
+"""From a request to finished frames: text, reference, sampling, decoding, checks."""
+
+import dataclasses
+import difflib
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from opensora.pipelines import preflight, speed
+from opensora.pipelines.build import Models, build_models
+from opensora.pipelines.bundle import Bundle
+from opensora.pipelines.denoise import Clip, denoise, encode_reference
+from opensora.pipelines.pixels import check_picture, count_windows, decode
+from opensora.pipelines.preview import Preview
+from opensora.pipelines.reporter import Reporter
+from opensora.pipelines.request import MAX_SEED, GenerationRequest, RequestError
+from opensora.pipelines.result import CancelFlag, GenerationError, GenerationResult, OnProgress
+
+log = logging.getLogger(__name__)
+
+_RUNNING = threading.Lock()
+"""Held by the generation that uses the networks; others wait."""
+
+STAGES = ("loading", "text", "reference", "sampling", "decoding")
+"""Stages of a generation, in order."""
+
+
+def generate_video(
+    prompt: str, *, on_progress: OnProgress | None = None, cancel: CancelFlag | None = None, **settings: Any
+) -> GenerationResult:
+    """Make clips of a prompt.
+
+    Args:
+        prompt: what to show.
+        on_progress: called with a :class:`Progress` after every step.
+        cancel: anything with ``is_set()``, such as :class:`threading.Event`; stops within a step.
+        settings: fields of :class:`GenerationRequest`, such as ``aspect_ratio="9:16"``, ``length="5s"``,
+            ``reference_image=image`` or ``seed=7``.
+
+    Raises:
+        RequestError: a setting cannot be used, or weights are missing; nothing was computed.
+        GenerationError: a stage failed; names it.
+        Cancelled: ``cancel`` was set.
+    """
+    known = [field.name for field in dataclasses.fields(GenerationRequest) if field.name != "prompt"]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            raise RequestError(name, f"There is no setting {name!r}; {hint}")
+    return generate(GenerationRequest(prompt, **settings), on_progress=on_progress, cancel=cancel)
+
+
+def generate(
+    request: GenerationRequest, *, on_progress: OnProgress | None = None, cancel: CancelFlag | None = None
+) -> GenerationResult:
+    """Make the clips of a request. One generation runs at a time; others wait for it.
+
+    Raises: as :func:`generate_video`.
+    """
+    request = request.validated()
+    if request.seed is None:
+        request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
+    bundle = request.bundle()
+    reporter = Reporter(on_progress, cancel)
+    cost = preflight.estimate(request)
+    reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
+    with _turn(reporter):
+        with reporter.stage("loading"):
+            models = _build(request, bundle)
+        with _computing(models), reporter.interrupting(models.stdit, models.vae, models.text_encoder.t5.model):
+            videos = _compute(request, bundle, models, reporter)
+    _remember(request, bundle, reporter)
+    return _result(request, bundle, models, videos, reporter)
+
+
+def _build(request: GenerationRequest, bundle: Bundle) -> Models:
+    try:
+        return build_models(
+            request.mode, request.resolution, True, model=bundle, device=request.device, dtype=request.dtype
+        )
+    except ValueError as error:
+        raise RequestError("model", str(error)) from error
+
+
+def _compute(request: GenerationRequest, bundle: Bundle, models: Models, reporter: Reporter) -> list[np.ndarray]:
+    """Every clip, uint8 (T, H, W, 3)."""
+    clip = _clip(request, bundle)
+    with _naming("text"), reporter.stage("text"):
+        _encode_texts(models, clip)
+    if isinstance(request.reference_image, Image.Image):
+        with _naming("reference"), reporter.stage("reference"):
+            latents = encode_reference(models, request.reference_image, torch.device(models.config.plan.device))
+            clip = dataclasses.replace(clip, reference=latents)
+    preview = Preview.load(_vae_folder(bundle))
+    seeds = _seeds(request)
+    with _naming("sampling"), reporter.stage("sampling", clip.steps * len(clip.parts) * len(seeds)):
+        latents_of = [denoise(models, clip, seed, reporter, preview) for seed in seeds]
+    frames = sum(part.kept for part in clip.parts)
+    windows = count_windows(models.vae, latents_of[0].shape[2])
+    with _naming("decoding"), reporter.stage("decoding", windows * len(seeds)):
+        return [_decode(models, latents, frames, reporter) for latents in latents_of]
+
+
+def _clip(request: GenerationRequest, bundle: Bundle) -> Clip:
+    assert request.steps is not None and request.guidance is not None and request.image_guidance is not None
+    height, width = request.size()
+    return Clip(
+        texts=request.texts(bundle),
+        negative=request.negative_texts(bundle),
+        parts=request.parts(bundle),
+        height=height,
+        width=width,
+        fps=bundle.card.fps,
+        steps=request.steps,
+        guidance=request.guidance,
+        image_guidance=request.image_guidance,
+        cond_type=request.cond_type,
+    )
+
+
+def _encode_texts(models: Models, clip: Clip) -> None:
+    """Let the text encoder remember every text, one at a time so that the company of others changes no bit."""
+    for text in dict.fromkeys([*clip.texts, *(clip.negative or [])]):
+        if not bool(torch.isfinite(models.text_encoder.encode([text])["y"]).all()):
+            raise GenerationError(
+                "text", "The text stage failed: the text encoder's features are not numbers. Check its weights."
+            )
+
+
+def _decode(models: Models, latents: Tensor, frames: int, reporter: Reporter) -> np.ndarray:
+    pieces = []
+    for piece in decode(models.vae, latents, frames):
+        pieces.append(piece)
+        reporter.step()
+    video = np.concatenate(pieces)
+    check_picture(video)
+    return video
+
+
+def _result(
+    request: GenerationRequest, bundle: Bundle, models: Models, videos: list[np.ndarray], reporter: Reporter
+) -> GenerationResult:
+    shape = preflight.shape_of(request, bundle)
+    notes = (
+        [preflight.parts_note(shape, max(bundle.card.frames))] if len(shape.parts) > 1 and request.loops == 1 else []
+    )
+    notes += [
+        f"The text has {count} tokens; the network reads the first {models.text_encoder.max_length}."
+        for count in (_token_count(models, text) for text in dict.fromkeys(request.texts(bundle)))
+        if count > models.text_encoder.max_length
+    ]
+    return GenerationResult(
+        videos=videos,
+        fps=float(bundle.card.fps),
+        seeds=_seeds(request),
+        settings=settings_of(request, bundle),
+        plan=models.config.plan.to_json(),
+        timings={name: round(seconds, 3) for name, seconds in reporter.timings.items()},
+        notes=notes,
+    )
+
+
+def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
+    """Everything that a validated request asks for, as JSON values."""
+    height, width = request.size()
+    parts = request.parts(bundle)
+    skipped = ("model", "reference_image", "dtype", "device")
+    settings = {
+        field.name: getattr(request, field.name)
+        for field in dataclasses.fields(request)
+        if field.name not in skipped and getattr(request, field.name) is not None
+    }
+    settings |= {
+        "model": bundle.card.name,
+        "mode": request.mode,
+        "height": height,
+        "width": width,
+        "num_frames": sum(part.kept for part in parts),
+        "fps": bundle.card.fps,
+        "parts": [dataclasses.asdict(part) for part in parts],
+        "texts": request.texts(bundle),
+    }
+    if isinstance(request.reference_image, Image.Image):
+        settings["reference_sha256"] = hashlib.sha256(request.reference_image.tobytes()).hexdigest()
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+
+
+def _seeds(request: GenerationRequest) -> list[int]:
+    assert request.seed is not None
+    return [(int(request.seed) + i) % (MAX_SEED + 1) for i in range(request.num_videos)]
+
+
+def _token_count(models: Models, text: str) -> int:
+    return len(models.text_encoder.t5.embedder.tokenizer(text)["input_ids"])
+
+
+def _vae_folder(bundle: Bundle) -> Path:
+    return bundle.weights().vae
+
+
+def _remember(request: GenerationRequest, bundle: Bundle, reporter: Reporter) -> None:
+    """Keep how fast this was, for the next estimate."""
+    work = preflight.count(request, bundle)
+    speed.remember("sampling", work.key, work.sampling, reporter.timings.get("sampling", 0.0))
+    speed.remember("decoding", work.key, work.decoding, reporter.timings.get("decoding", 0.0))
+
+
+@contextmanager
+def _turn(reporter: Reporter) -> Iterator[None]:
+    """Wait until no other generation uses the networks, and keep others waiting."""
+    while not _RUNNING.acquire(timeout=0.2):
+        reporter.check()
+    try:
+        yield
+    finally:
+        _RUNNING.release()
+
+
+@contextmanager
+def _computing(models: Models) -> Iterator[None]:
+    """Kernels that give the same bytes every time, and no memory of gradients."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if models.config.plan.device.startswith("cuda"):
+            before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            stack.callback(_restore, before)
+        yield
+
+
+def _restore(before: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
+def _naming(stage: str) -> Iterator[None]:
+    """Say in which stage the memory ran out."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(stage) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error).lower():
+            raise _out_of_memory(stage) from error
+        raise
+
+
+def _out_of_memory(stage: str) -> GenerationError:
+    return GenerationError(
+        stage,
+        f"The memory ran out in the {stage} stage. Choose a smaller resolution, a shorter clip or another device.",
+    )

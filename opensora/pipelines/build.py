@@ -4,12 +4,14 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from transformers.utils import logging as transformers_log
 
 from opensora.checkpoint import identity
 from opensora.models.stdit.stdit3 import STDiT3
@@ -211,9 +213,10 @@ def _load(
     places = bundle.weights()
     stdit = STDiT3.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
     vae = OpenSoraVAE_V1_3.from_pretrained(places.vae, **bundle.published("vae"))
-    text_encoder = T5Encoder.from_pretrained(
-        places.text, max_length=stdit.config.model_max_length, dtype=text_dtype, device=str(device)
-    )
+    with _no_bar():
+        text_encoder = T5Encoder.from_pretrained(
+            places.text, max_length=stdit.config.model_max_length, dtype=text_dtype, device=str(device)
+        )
     stdit = stdit.to(device).requires_grad_(False)
     vae = vae.to(device, dtype).requires_grad_(False)
     _check_together(stdit, vae, text_encoder)
@@ -223,6 +226,18 @@ def _load(
     hashes = {role: identity.fingerprint(path) for role, path in places._asdict().items()}
     log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
     return _Networks(vae, text_encoder, stdit, hashes)
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep the loader of transformers from drawing a bar of its own; stages are reported by the pipeline."""
+    shown = transformers_log.is_progress_bar_enabled()
+    transformers_log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_log.enable_progress_bar()
 
 
 def _check_together(stdit: STDiT3, vae: OpenSoraVAE_V1_3, text_encoder: T5Encoder) -> None:

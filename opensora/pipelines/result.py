@@ -1,10 +1,14 @@
 """What a generation reports on its way, what it ends with, and how it can fail."""
 
-from collections.abc import Callable
+import contextlib
+import errno
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import av
 import numpy as np
 
 from opensora import __version__
@@ -57,6 +61,13 @@ class GenerationError(RuntimeError):
         self.stage = stage
 
 
+class SaveError(GenerationError):
+    """The files of a finished generation cannot be written. The message names the path as the caller gave it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("saving", message)
+
+
 @dataclass(frozen=True)
 class GenerationResult:
     """Finished clips and how they were made."""
@@ -89,28 +100,26 @@ class GenerationResult:
     def save(self, path: str | Path) -> list[Path]:
         """Write every clip as MP4, or as PNG where it is one frame, with its settings inside; returns the files.
 
-        A missing suffix is added and missing folders are made. Several clips get ``-1``, ``-2`` … after the name.
+        A missing suffix is added and missing folders are made. Several clips get ``-1``, ``-2`` … after the name. An
+        existing file is replaced, and stays as it was if writing fails.
 
         Raises:
             ValueError: the suffix is of another format.
+            SaveError: the files cannot be written there.
         """
-        suffix = ".png" if len(self.frames) == 1 else ".mp4"
-        stem = Path(path).expanduser()
-        if stem.suffix.lower() == suffix:
-            stem = stem.with_suffix("")
-        elif stem.suffix.lower() in _OTHER_FORMATS:
-            kind = "one frame, which is written as PNG" if suffix == ".png" else "a clip, which is written as MP4"
-            raise ValueError(f"Got {stem.name} for {kind}; end the name in {suffix}, or leave the ending out.")
-        stem.parent.mkdir(parents=True, exist_ok=True)
+        still = len(self.frames) == 1
+        stem, suffix = _stem(path, still), _suffix(still)
         files = []
-        for number, (video, seed) in enumerate(zip(self.videos, self.seeds, strict=True), start=1):
-            name = stem.name if len(self.videos) == 1 else f"{stem.name}-{number}"
-            file = stem.with_name(name + suffix)
-            if suffix == ".png":
-                write_png(file, video[0], self.metadata(seed))
-            else:
-                write_mp4(file, video, self.fps, self.metadata(seed))
-            files.append(file)
+        with _explained(path):
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            for number, (video, seed) in enumerate(zip(self.videos, self.seeds, strict=True), start=1):
+                name = stem.name if len(self.videos) == 1 else f"{stem.name}-{number}"
+                file = stem.with_name(name + suffix)
+                if still:
+                    write_png(file, video[0], self.metadata(seed))
+                else:
+                    write_mp4(file, video, self.fps, self.metadata(seed))
+                files.append(file)
         return files
 
     def metadata(self, seed: int) -> dict[str, Any]:
@@ -119,4 +128,69 @@ class GenerationResult:
         return {"program": f"opensora {__version__}", "settings": settings, "plan": self.plan}
 
 
+def check_destination(path: str | Path, still: bool) -> None:
+    """Say before the work starts that :meth:`GenerationResult.save` will not be able to write there.
+
+    Args:
+        path: as for ``save``.
+        still: whether the clips are single frames.
+
+    Raises:
+        ValueError: the suffix is of another format.
+        SaveError: nothing can be written there.
+    """
+    stem = _stem(path, still)
+    folder = stem.parent
+    with _explained(path):
+        if stem.with_name(stem.name + _suffix(still)).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder")
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        probe = folder / f".{secrets.token_hex(6)}"
+        try:
+            probe.write_bytes(b"")
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+
+
 _OTHER_FORMATS = {".mp4", ".png", ".gif", ".webm", ".mov", ".mkv", ".avi", ".jpg", ".jpeg", ".webp"}
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full. Free some space, or choose another place",
+    errno.EDQUOT: "your share of the disk is full. Free some space, or choose another place",
+    errno.EROFS: "the disk is read-only. Choose another place",
+    errno.EACCES: "writing there is not allowed. Choose a folder of your own",
+    errno.EPERM: "writing there is not allowed. Choose a folder of your own",
+    errno.ENOTDIR: "part of the path is a file, not a folder. Choose another place",
+    errno.EEXIST: "part of the path is a file, not a folder. Choose another place",
+    errno.EISDIR: "there is a folder of that name. Choose another name",
+    errno.ENAMETOOLONG: "the name is too long. Choose a shorter one",
+}
+
+
+def _suffix(still: bool) -> str:
+    return ".png" if still else ".mp4"
+
+
+def _stem(path: str | Path, still: bool) -> Path:
+    """The path without the suffix of its format."""
+    suffix, stem = _suffix(still), Path(path).expanduser()
+    if not stem.name:
+        raise ValueError(f"Got the path {str(path)!r}, which has no file name; add one.")
+    if stem.suffix.lower() == suffix:
+        return stem.with_suffix("")
+    if stem.suffix.lower() in _OTHER_FORMATS:
+        kind = "one frame, which is written as PNG" if still else "a clip, which is written as MP4"
+        raise ValueError(f"Got {stem.name} for {kind}; end the name in {suffix}, or leave the ending out.")
+    return stem
+
+
+@contextlib.contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
+    """Turn an error of the operating system or the encoder into a sentence with the path as it was given."""
+    try:
+        yield
+    except (OSError, av.error.FFmpegError) as error:
+        reason = _REASONS.get(error.errno or 0, (error.strerror or "writing failed").lower())
+        raise SaveError(f"{path} cannot be written: {reason}.") from error

@@ -57,7 +57,7 @@ class T5Encoder:
             ValueError: float16, in which T5 overflows.
         """
         embedder = HFEmbedder(source, max_length, hf_module="T5EncoderModel", dtype=dtype)
-        embedder.hf_module.to(device)  # type: ignore[arg-type]
+        embedder.hf_module.to(device)
         return cls(T5Embedder(embedder))
 
     @property

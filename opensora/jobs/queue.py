@@ -6,6 +6,7 @@ a browser tab closes, because no job belongs to a connection. Jobs live as long 
 
 import logging
 import secrets
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -52,6 +53,11 @@ class JobView:
     step: int = 0
     total: int = 0
     seconds_left: float | None = None
+    """As it was when the generation last reported; ``None`` while nothing is known."""
+    reported: float = 0.0
+    """When the generation last reported."""
+    stopping: bool = False
+    """Whether it was asked to stop and has not yet."""
     preview: np.ndarray | None = field(default=None, repr=False, compare=False)
     """uint8 (H, W, 3) or (T, H, W, 3) preview of the forming frames."""
     preview_number: int = 0
@@ -69,6 +75,13 @@ class JobView:
     def seconds(self) -> float | None:
         """Seconds of work so far; ``None`` before the start."""
         return None if self.started is None else (self.finished or time.time()) - self.started
+
+    @property
+    def seconds_left_now(self) -> float | None:
+        """Seconds left, counted down since the last report."""
+        if self.seconds_left is None:
+            return None
+        return max(0.0, self.seconds_left - max(0.0, time.time() - self.reported))
 
 
 class QueueFull(RequestError):
@@ -110,11 +123,14 @@ class JobQueue:
         """Check a request and queue it; returns the job id.
 
         Raises:
+            RuntimeError: the queue was closed.
             RequestError: the request cannot be served; nothing was queued.
             QueueFull: too many jobs wait.
         """
         request = request.validated()
         with self._change:
+            if self._closed:
+                raise RuntimeError("the queue is closed")
             waiting = sum(job.state is JobState.QUEUED for job in self._jobs.values())
             if waiting >= self._max_waiting:
                 raise QueueFull(waiting)
@@ -145,6 +161,8 @@ class JobQueue:
             self._cancel[job_id].set()
             if job.state is JobState.QUEUED:
                 self._jobs[job_id] = replace(job, state=JobState.CANCELLED, finished=time.time())
+            else:
+                self._jobs[job_id] = replace(job, stopping=True)
             self._change.notify_all()
         return True
 
@@ -202,13 +220,16 @@ class JobQueue:
             try:
                 self._run(job)
             except Cancelled:
-                self._update(job.id, state=JobState.CANCELLED, finished=time.time(), preview=None)
+                self._end(job.id, JobState.CANCELLED)
             except (RequestError, GenerationError) as error:
-                self._update(job.id, state=JobState.FAILED, finished=time.time(), error=str(error), preview=None)
+                self._end(job.id, JobState.FAILED, str(error))
             except Exception:
                 log.exception("job %s failed", job.id)
                 message = "Generation stopped because of an unexpected error; the server's log has the details."
-                self._update(job.id, state=JobState.FAILED, finished=time.time(), error=message, preview=None)
+                self._end(job.id, JobState.FAILED, message)
+
+    def _end(self, job_id: str, state: JobState, error: str | None = None) -> None:
+        self._update(job_id, state=state, finished=time.time(), error=error, preview=None, stopping=False)
 
     def _run(self, job: JobView) -> None:
         def on_progress(progress: Progress) -> None:
@@ -217,6 +238,7 @@ class JobQueue:
                 "step": progress.step,
                 "total": progress.total,
                 "seconds_left": progress.seconds_left,
+                "reported": time.time(),
             }
             if progress.preview is not None:
                 changes["preview"] = progress.preview
@@ -224,13 +246,12 @@ class JobQueue:
             self._update(job.id, **changes)
 
         result = self._generate(job.request, on_progress=on_progress, cancel=self._cancel[job.id])
-        self._update(job.id, stage="saving")
-        folder = self._output_dir / job.id
-        folder.mkdir(parents=True, exist_ok=True)
-        files = result.save(folder / "video")
+        self._update(job.id, stage="saving", step=0, total=0)
+        files = self._save(job, result)
         self._update(
             job.id,
             state=JobState.DONE,
+            stopping=False,
             finished=time.time(),
             files=tuple(files),
             settings=result.settings,
@@ -238,3 +259,17 @@ class JobQueue:
             preview=None,
             seconds_left=0.0,
         )
+
+    def _save(self, job: JobView, result: GenerationResult) -> list[Path]:
+        """Write the files into the job's own folder; leaves nothing behind when that fails."""
+        folder = self._output_dir / job.id
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return result.save(folder / "video")
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise GenerationError(
+                "saving",
+                f"The clip was made but could not be written to the output folder: {error.strerror or error}. "
+                "Make room or give the server another --output-dir, then generate it again.",
+            ) from error

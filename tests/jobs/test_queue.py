@@ -38,7 +38,7 @@ class Steps:
     ) -> Clip:
         self.prompts.append(request.prompt)
         if request.prompt == "flat":
-            raise GenerationError("decoding: the video is flat; try another seed.")
+            raise GenerationError("decoding", "The decoding stage failed: the clip is flat. Try another seed.")
         if request.prompt == "bug":
             raise ZeroDivisionError("/some/secret/path")
         for step in range(3):
@@ -126,7 +126,10 @@ def test_jobs_are_seen_by_their_owner_only(queue: JobQueue) -> None:
 def test_failures_are_sentences_and_the_next_job_runs(queue: JobQueue, steps: Steps) -> None:
     flat = queue.wait(queue.submit(GenerationRequest(prompt="flat"), "me"), "me", timeout=5)
     bug = queue.wait(queue.submit(GenerationRequest(prompt="bug"), "me"), "me", timeout=5)
-    assert (flat.state, flat.error) == (JobState.FAILED, "decoding: the video is flat; try another seed.")
+    assert (flat.state, flat.error) == (
+        JobState.FAILED,
+        "The decoding stage failed: the clip is flat. Try another seed.",
+    )
     assert bug.state is JobState.FAILED
     assert bug.error is not None and "secret" not in bug.error
     steps.go.release(3)

@@ -1,40 +1,33 @@
-"""What the page offers, as (label, value) pairs."""
+"""What the page offers, as (label, value) pairs, and the values that it starts with."""
+
+from dataclasses import dataclass
 
 from opensora.datasets.aspect import aspect_ratios, pixel_size
 from opensora.models import zoo
+from opensora.models.text.prompts import MOTION_WORDS, transform_aes
+from opensora.pipelines.bundle import of_preset
+from opensora.pipelines.request import CAMERA_MOTIONS
 
 Choice = tuple[str, str]
 
+FROM_PROMPT: Choice = ("As the prompt says", "")
+
 LENGTHS: list[Choice] = [
-    ("Still image (1 frame)", "1f"),
-    ("0.7 s (17 frames)", "17f"),
-    ("2 s (49 frames)", "49f"),
-    ("4 s (97 frames)", "97f"),
-    ("8 s (193 frames)", "193f"),
-    ("15 s (353 frames)", "353f"),
+    ("Still image · 1 frame", "1f"),
+    ("0.7 s · 17 frames", "17f"),
+    ("1.4 s · 33 frames", "33f"),
+    ("2 s · 49 frames", "49f"),
+    ("4 s · 97 frames", "97f"),
+    ("8 s · 193 frames", "193f"),
+    ("15 s · 353 frames", "353f"),
 ]
 
-CAMERA: list[Choice] = [
-    ("As the prompt says", ""),
-    ("Static", "static"),
-    ("Pan left", "pan left"),
-    ("Pan right", "pan right"),
-    ("Tilt up", "tilt up"),
-    ("Tilt down", "tilt down"),
-    ("Zoom in", "zoom in"),
-    ("Zoom out", "zoom out"),
+CAMERA: list[Choice] = [FROM_PROMPT, *((motion.capitalize(), motion) for motion in CAMERA_MOTIONS)]
+MOTION: list[Choice] = [FROM_PROMPT, *((f"{score} · {word}", str(score)) for score, word in MOTION_WORDS.items())]
+AESTHETIC: list[Choice] = [
+    FROM_PROMPT,
+    *((f"{score:g} · {transform_aes(score)}", f"{score:g}") for score in (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)),
 ]
-
-MOTION_WORDS = {
-    0: "as the prompt says",
-    1: "very low",
-    2: "low",
-    3: "fair",
-    4: "medium",
-    5: "high",
-    6: "very high",
-    7: "extremely high",
-}
 
 EXAMPLES: list[str] = [
     "a red ball rolls to the right over a green meadow, rain",
@@ -47,21 +40,33 @@ EXAMPLES: list[str] = [
 ]
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """Where the sliders of a model start."""
+
+    steps: int
+    """Denoising steps."""
+    guidance: float
+    """Text guidance."""
+    image_guidance: float
+    """Image guidance."""
+
+
 def models() -> list[Choice]:
     """Every supported model with whether it is bundled, here, or still to be downloaded."""
-    choices = []
-    for preset in zoo.PRESETS.values():
-        if not preset.supported:
-            continue
-        state = zoo.status(preset)
-        if preset.bundled:
-            note = "bundled, runs anywhere"
-        elif state.installed:
-            note = "installed, needs a GPU"
-        else:
-            note = f"download {state.bytes_to_download / 1e9:.0f} GB, needs a GPU"
-        choices.append((f"{preset.title} — {note}", preset.name))
-    return choices
+    return [
+        (f"{preset.title} · {_whereabouts(preset)}", preset.name) for preset in zoo.PRESETS.values() if preset.supported
+    ]
+
+
+def _whereabouts(preset: zoo.Preset) -> str:
+    state = zoo.status(preset)
+    if preset.bundled:
+        return "bundled, runs on any machine" if state.installed else "bundled, but its files are missing"
+    needs = "" if preset.peak_gpu_bytes is None else f", needs a {preset.peak_gpu_bytes / 1e9:.0f} GB GPU"
+    if state.installed:
+        return f"downloaded{needs}"
+    return f"{state.bytes_to_download / 1e9:.0f} GB to download{needs}"
 
 
 def resolutions(model: str) -> list[Choice]:
@@ -77,3 +82,14 @@ def ratios(resolution: str) -> list[Choice]:
         shape = "square" if height == width else "wide" if width > height else "upright"
         choices.append((f"{ratio} {shape} · {width} × {height}", ratio))
     return choices
+
+
+def defaults(model: str) -> Defaults:
+    """The model's own steps and guidance; those of its row in the table when its card cannot be read."""
+    preset = zoo.PRESETS[model]
+    try:
+        card = of_preset(preset).card
+    except ValueError:  # the sentence comes with the cost line and when Generate is pressed
+        own = preset.defaults
+        return Defaults(own.steps, own.guidance, own.image_guidance)
+    return Defaults(card.default_steps, card.default_guidance, card.default_image_guidance)

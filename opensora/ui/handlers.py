@@ -1,7 +1,7 @@
 """What happens when a person does something on the page.
 
-No handler waits for a generation: Generate queues a job and returns, a timer polls it, and the page finds its job again
-after a reload through the id kept in the browser.
+No handler waits for a generation: Generate queues a job and returns, a timer polls it, and the page finds its jobs
+again after a reload through the id kept in the browser. Torch is loaded by the first handler that needs it.
 """
 
 import logging
@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from opensora.datasets.aspect import closest_aspect_ratio
-from opensora.jobs.queue import JobQueue, JobState
+from opensora.datasets.aspect import closest_aspect_ratio, pixel_size
+from opensora.datasets.image_io import load_image
+from opensora.jobs.queue import JobQueue, JobView
 from opensora.models import zoo
-from opensora.pipelines.preflight import estimate
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.ui import choices, render
 
@@ -36,11 +36,16 @@ FIELDS = (
     "image_guidance",
     "negative_prompt",
     "seed",
-    "random_seed",
     "num_videos",
     "loops",
 )
 """Names of the inputs, in the order in which the page hands them over."""
+
+SOMETHING = "a clip"
+"""Stands for an empty prompt when only the cost is asked."""
+
+Browser = dict[str, Any]
+"""What the browser keeps: ``owner``, an unguessable id, and ``job``, the id of the job that is shown."""
 
 
 @dataclass
@@ -53,124 +58,235 @@ class Handlers:
         """Settings of the page -> request.
 
         Raises:
-            RequestError: a value is missing or unusable.
+            RequestError: a value is no number where it has to be one.
         """
         fields = dict(zip(FIELDS, values, strict=True))
-        random_seed = fields.pop("random_seed")
-        seed = fields.pop("seed")
-        if not random_seed and seed is None:
-            raise RequestError("seed", "Give a seed, or tick “Random seed”.")
-        motion = int(fields.pop("motion_score") or 0)
-        aesthetic = fields.pop("aesthetic_score")
+        motion, aesthetic = fields["motion_score"], fields["aesthetic_score"]
         return GenerationRequest(
-            **{k: fields[k] for k in ("prompt", "reference_image", "model", "resolution", "aspect_ratio", "length")},
-            motion_score=motion or None,
+            prompt=fields["prompt"] or "",
+            **{k: fields[k] for k in ("reference_image", "model", "resolution", "aspect_ratio", "length")},
+            motion_score=int(motion) if motion else None,
             aesthetic_score=float(aesthetic) if aesthetic else None,
             camera_motion=fields["camera_motion"] or None,
-            steps=_whole(fields["steps"]),
-            guidance=_number(fields["guidance"]),
-            image_guidance=_number(fields["image_guidance"]),
+            steps=whole("steps", fields["steps"]),
+            guidance=fields["guidance"],
+            image_guidance=fields["image_guidance"],
             negative_prompt=fields["negative_prompt"] or "",
-            seed=None if random_seed else _whole(seed),
-            num_videos=_whole(fields["num_videos"]) or 1,
-            loops=_whole(fields["loops"]) or 1,
+            seed=whole("seed", fields["seed"]),
+            num_videos=whole("videos", fields["num_videos"]) or 1,
+            loops=whole("loops", fields["loops"]) or 1,
         )
 
-    def generate(self, browser: dict[str, Any] | None, *values: Any) -> tuple[Any, ...]:
-        """Queue the job; returns browser state, panel, timer, Generate button and Cancel button."""
-        browser = self.identity(browser)
+    def generate(self, browser: Browser | None, shown: dict[str, str], *values: Any) -> tuple[Any, ...]:
+        """Queue a job; returns the browser's state, why it was refused, and the screen.
+
+        When a request cannot be served nothing else changes. While a job runs, the panel stays with it and the new one
+        waits in the strip.
+        """
+        browser = identity(browser)
         try:
-            job_id = self.queue.submit(self.request(*values), browser["owner"])
+            request = self.request(*values).validated()
+            require_weights(request)
+            job_id = self.queue.submit(request, browser["owner"])
         except RequestError as error:
-            return browser, render.problem(str(error)), gr.skip(), gr.skip(), gr.skip()
-        browser = {**browser, "job": job_id}
-        view = self.queue.view(job_id, browser["owner"])
-        return browser, render.job(view) if view else render.EMPTY, *_controls(running=True)
+            return browser, render.problem(str(error)), *(gr.skip() for _ in range(SCREEN))
+        present = self.view(browser)
+        if present is None or present.state.finished:
+            browser = {**browser, "job": job_id}
+        return browser, "", *self.poll(browser, shown)
 
-    def poll(self, browser: dict[str, Any] | None) -> tuple[Any, ...]:
-        """Panel, timer, Generate button and Cancel button of the browser's present job."""
-        browser = browser or {}
-        view = self.queue.view(browser.get("job") or "", browser.get("owner") or "")
+    def poll(self, browser: Browser | None, shown: dict[str, str]) -> tuple[Any, ...]:
+        """The screen: what is shown, panel, progress, announcement, recent jobs, timer and both buttons.
+
+        Args:
+            shown: what the page shows already; a part that would not change is left alone, so that a playing video or
+                preview is not started again.
+        """
+        view = self.view(browser)
+        jobs = self.queue.jobs((browser or {}).get("owner") or "")
+        busy = any(not job.state.finished for job in jobs)
+        present = view is not None and not view.state.finished
+        new = {
+            "panel": "" if view is None else f"{view.id} {view.state} {view.preview_number}",
+            "progress": "" if view is None else render.progress(view),
+            "announcement": render.announcement(view),
+            "recent": render.recent(jobs, None if view is None else view.id),
+            "controls": f"{busy} {present} {view is not None and view.stopping}",
+        }
+        parts: list[Any] = [gr.skip()] * 4
+        if new["panel"] != shown.get("panel"):
+            parts[0] = render.empty(nothing_here()) if view is None else render.panel(view)
+        for place, name in enumerate(("progress", "announcement", "recent"), start=1):
+            if new[name] != shown.get(name):
+                parts[place] = new[name]
+        if new["controls"] == shown.get("controls"):
+            return new, *parts, *(gr.skip() for _ in range(3))
+        return new, *parts, *_controls(busy, present, stopping=view is not None and view.stopping)
+
+    def open(self, browser: Browser | None) -> tuple[Any, ...]:
+        """A page was opened or reloaded: give it an identity, show its jobs again, and list the models anew."""
+        browser = identity(browser)
+        return browser, gr.update(choices=choices.models()), *self.poll(browser, {})
+
+    def show(self, browser: Browser | None, shown: dict[str, str], event: gr.EventData) -> tuple[Any, ...]:
+        """A job in the strip was clicked: show it."""
+        browser = {**identity(browser), "job": str(event.job)}
+        return browser, *self.poll(browser, shown)
+
+    def cancel(self, browser: Browser | None, shown: dict[str, str]) -> tuple[Any, ...]:
+        """Ask the job that is shown to stop."""
+        browser = identity(browser)
+        self.queue.cancel(browser.get("job") or "", browser["owner"])
+        return self.poll(browser, shown)
+
+    def reuse(self, browser: Browser | None, event: gr.EventData) -> list[Any]:
+        """All inputs as they were for a job, with the seed that was used."""
+        view = self.queue.view(str(event.reuse), (browser or {}).get("owner") or "")
         if view is None:
-            return render.EMPTY, *_controls(running=False)
-        return render.job(view), *_controls(running=not view.state.finished)
-
-    def open(self, browser: dict[str, Any] | None) -> tuple[Any, ...]:
-        """A page was opened or reloaded: give it an identity and show its job again."""
-        browser = self.identity(browser)
-        return browser, *self.poll(browser)
-
-    def cancel(self, browser: dict[str, Any] | None) -> tuple[Any, ...]:
-        """Ask the present job to stop."""
-        browser = browser or {}
-        self.queue.cancel(browser.get("job") or "", browser.get("owner") or "")
-        view = self.queue.view(browser.get("job") or "", browser.get("owner") or "")
-        if view is not None and view.state is JobState.RUNNING:
-            return gr.skip(), gr.skip(), gr.skip(), gr.update(value="Stopping …", interactive=False)
-        return self.poll(browser)
+            return [gr.skip()] * len(FIELDS)
+        values: dict[str, Any] = {name: getattr(view.request, name) for name in FIELDS}
+        for name in ("motion_score", "aesthetic_score"):
+            values[name] = "" if values[name] is None else f"{values[name]:g}"
+        values["camera_motion"] = values["camera_motion"] or ""
+        values["seed"] = str((view.settings or {}).get("seed", ""))
+        resolution = values["resolution"]
+        values["resolution"] = gr.update(choices=choices.resolutions(values["model"]), value=resolution)
+        values["aspect_ratio"] = gr.update(choices=choices.ratios(resolution), value=values["aspect_ratio"])
+        return [values[name] for name in FIELDS]
 
     def preflight(self, *values: Any) -> str:
-        """The cost line for the present settings."""
+        """The cost of the present settings, or why they cannot be used."""
+        from opensora.pipelines.preflight import estimate
+
         try:
-            return render.cost(estimate(self.request(*values).validated()))
+            filled = (values[0] if (values[0] or "").strip() else SOMETHING, *values[1:])
+            return render.cost(estimate(self.request(*filled)))
         except RequestError as error:
-            return f"<div class='os-cost'>{render.escape(str(error))}</div>" if values[0] else render.COST_HINT
+            return render.problem(str(error), "These settings cannot be used.")
 
-    @staticmethod
-    def identity(browser: dict[str, Any] | None) -> dict[str, Any]:
-        """The browser's own state, with an unguessable owner id."""
-        if isinstance(browser, dict) and isinstance(browser.get("owner"), str):
-            return browser
-        return {"owner": secrets.token_urlsafe(16), "job": None}
-
-    @staticmethod
-    def choose_model(name: str) -> tuple[Any, ...]:
-        """Resolutions, aspect ratios and defaults of a model."""
-        preset = zoo.PRESETS[name]
-        resolution = preset.resolutions[0]
-        return (
-            gr.update(choices=choices.resolutions(name), value=resolution),
-            gr.update(choices=choices.ratios(resolution), value="16:9"),
-        )
-
-    @staticmethod
-    def choose_resolution(resolution: str, ratio: str) -> Any:
-        """Aspect ratios with the pixel sizes of a resolution."""
-        offered = choices.ratios(resolution)
-        values = [value for _, value in offered]
-        return gr.update(choices=offered, value=ratio if ratio in values else values[0])
-
-    @staticmethod
-    def choose_image(path: str | None, resolution: str) -> Any:
-        """A dropped image picks the closest aspect ratio."""
-        if not path:
-            return gr.skip()
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                rotated = image.getexif().get(0x0112, 1) >= 5
-        except (OSError, Image.DecompressionBombError):
-            return gr.skip()  # submitting it says what is wrong with the file
-        width, height = (height, width) if rotated else (width, height)
-        return gr.update(value=closest_aspect_ratio(width, height, resolution))
+    def view(self, browser: Browser | None) -> JobView | None:
+        """The job that a browser shows, if it is its own and still known."""
+        browser = browser or {}
+        return self.queue.view(browser.get("job") or "", browser.get("owner") or "")
 
 
-def _controls(running: bool) -> tuple[Any, ...]:
-    """Timer, Generate button and Cancel button."""
+SCREEN = 8
+"""Number of outputs of :meth:`Handlers.poll`."""
+
+
+def identity(browser: Browser | None) -> Browser:
+    """The browser's own state, with an unguessable owner id."""
+    if isinstance(browser, dict) and isinstance(browser.get("owner"), str):
+        return browser
+    return {"owner": secrets.token_urlsafe(16), "job": None}
+
+
+def require_weights(request: GenerationRequest) -> None:
+    """Refuse a request whose weights are not on this machine before it waits in the queue.
+
+    Raises:
+        RequestError: says how to get them.
+    """
+    bundle = request.bundle()
+    if bundle.preset is not None and not bundle.installed():
+        sentence = f"The weights of {bundle.preset.title} are not on this machine. {zoo.how_to_get(bundle.preset)}"
+        raise RequestError("model", sentence)
+
+
+def nothing_here() -> str:
+    """Why nothing can be generated on this machine; empty when some model is here."""
+    presets = [preset for preset in zoo.PRESETS.values() if preset.supported]
+    if any(zoo.status(preset).installed for preset in presets):
+        return ""
+    return f"No model is on this machine. {presets[0].title}: {zoo.how_to_get(presets[0])}"
+
+
+def choose_model(name: str) -> tuple[Any, ...]:
+    """Resolutions, aspect ratios, steps and guidance of a model."""
+    resolution = zoo.PRESETS[name].resolutions[0]
+    own = choices.defaults(name)
     return (
-        gr.Timer(active=running),
-        gr.update(interactive=not running, value="Generating …" if running else "Generate"),
-        gr.update(visible=running, interactive=running, value="Cancel"),
+        gr.update(choices=choices.resolutions(name), value=resolution),
+        gr.update(choices=choices.ratios(resolution), value="16:9"),
+        own.steps,
+        own.guidance,
+        own.image_guidance,
     )
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None or value == 0 else float(value)
+def choose_resolution(resolution: str, ratio: str) -> Any:
+    """Aspect ratios with the pixel sizes of a resolution."""
+    offered = choices.ratios(resolution)
+    values = [value for _, value in offered]
+    return gr.update(choices=offered, value=ratio if ratio in values else values[0])
 
 
-def _whole(value: Any) -> int | None:
-    if value is None:
+def choose_image(path: str | None, resolution: str) -> tuple[Any, str]:
+    """A dropped image picks the closest aspect ratio; returns it and the picture of the crop, or what is wrong."""
+    try:
+        image = _read(path)
+    except ValueError as error:
+        return gr.skip(), render.problem(str(error), "This image cannot be used.")
+    if image is None:
+        return gr.skip(), ""
+    ratio = closest_aspect_ratio(image.width, image.height, resolution)
+    return gr.update(value=ratio), _crop(image, resolution, ratio)
+
+
+def show_crop(path: str | None, resolution: str, ratio: str) -> str:
+    """The picture of the crop for another aspect ratio or resolution."""
+    try:
+        image = _read(path)
+    except ValueError as error:
+        return render.problem(str(error), "This image cannot be used.")
+    return "" if image is None else _crop(image, resolution, ratio)
+
+
+def machine() -> str:
+    """What this server computes on."""
+    from opensora.pipelines.plan import choose_device, device_name
+
+    device = choose_device(None)
+    return render.machine(device_name(device), gpu=device.type != "cpu")
+
+
+def whole(name: str, value: Any) -> int | None:
+    """A whole number that was typed or chosen; ``None`` where nothing was.
+
+    Raises:
+        RequestError: it is no whole number.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if float(value) != int(value):
-        raise RequestError("number", f"{value} must be a whole number.")
-    return int(value)
+    try:
+        number = int(value) if isinstance(value, str) else value
+        if number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError):
+        empty = " Leave it empty for a random one." if name == "seed" else ""
+        raise RequestError(name, f"The {name} must be a whole number, not {value!r:.40}.{empty}") from None
+    return int(number)
+
+
+def _read(path: str | None) -> Image.Image | None:
+    return load_image(path) if path else None
+
+
+def _crop(image: Image.Image, resolution: str, ratio: str) -> str:
+    height, width = pixel_size(resolution, ratio)
+    return render.crop(image, width, height, ratio)
+
+
+def _controls(busy: bool, present: bool, stopping: bool) -> tuple[Any, ...]:
+    """Timer, Generate button and Cancel button.
+
+    Args:
+        busy: some job of this browser is unfinished.
+        present: the one that is shown is.
+        stopping: it was asked to stop.
+    """
+    return (
+        gr.Timer(active=busy),
+        gr.update(value="Add to queue" if busy else "Generate"),
+        gr.update(visible=present, interactive=not stopping, value="Stopping …" if stopping else "Cancel"),
+    )

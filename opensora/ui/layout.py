@@ -1,17 +1,36 @@
 """The page: prompt first, one Generate button, the result beside it."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from opensora.jobs.queue import JobQueue
 from opensora.models import zoo
-from opensora.ui import choices, render
+from opensora.ui import choices, handlers, render
 from opensora.ui.handlers import FIELDS, Handlers
+from opensora.ui.picture import ReferenceImage
 
 STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 0.5
 BROWSER_KEY = "opensora-page"
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of every event: the page draws its own progress and is no API."""
+
+TO_RESULT = "() => { if (innerWidth < 820) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
+"""On a small screen the result is below the settings: go there."""
+CLICKS = """
+element.addEventListener('click', event => {
+  const target = event.target.closest('[data-job], [data-reuse]');
+  if (target) trigger('click', {...target.dataset});
+});"""
+"""A click on a button inside a panel, with what the button is for."""
+LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+"""Makes a panel one whose changes are read out."""
+
+Inputs = dict[str, Any]
+"""Components by the name of their field; gradio adds their events at run time."""
 
 
 def theme() -> gr.themes.Base:
@@ -24,148 +43,169 @@ def theme() -> gr.themes.Base:
         spacing_size=gr.themes.sizes.spacing_md,
         font=fonts,
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
     )
 
 
 def create_demo(queue: JobQueue, default_model: str = "tiny") -> gr.Blocks:
-    """Build the page over a job queue; nothing runs until it is launched."""
-    handlers = Handlers(queue)
-    with gr.Blocks(title="Open-Sora", analytics_enabled=False, fill_width=False) as demo:
+    """Build the page over a job queue; nothing runs until it is served."""
+    acts = Handlers(queue)
+    with gr.Blocks(title="Open-Sora", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
         browser = gr.BrowserState(None, storage_key=BROWSER_KEY, secret=BROWSER_KEY)
+        shown = gr.State({})
         timer = gr.Timer(POLL_SECONDS, active=False)
-        gr.HTML(
-            "<header class='os-head'><h1>Open-Sora</h1><p>Text and images to video, on your own machine.</p></header>"
-        )
+        with gr.Row(elem_classes="os-head"):
+            gr.HTML("<header><h1>Open-Sora</h1><p>Text and images to video, on your own machine.</p></header>")
+            chip = gr.HTML("", elem_id="machine")
         with gr.Row(elem_classes="os-main"):
-            with gr.Column(scale=5, min_width=340):
-                inputs, generate, cancel, cost = _inputs(default_model)
-            with gr.Column(scale=6, min_width=340):
-                panel = gr.HTML(render.EMPTY, elem_id="result", padding=False)
+            with gr.Column(scale=5, min_width=320, elem_classes="os-left"):
+                inputs, generate, cancel, notes = _inputs(default_model)
+            with gr.Column(scale=6, min_width=320, elem_classes="os-right", elem_id="result"):
+                with gr.Column(elem_classes="os-card"):
+                    panel = gr.HTML(render.empty(), elem_id="panel", js_on_load=CLICKS)
+                    progress = gr.HTML("", elem_id="progress", js_on_load=None)
+                announcement = gr.HTML("", elem_id="announcement", js_on_load=LIVE)
+                recent = gr.HTML("", elem_id="recent", js_on_load=CLICKS)
+        examples = _examples()
         values = [inputs[name] for name in FIELDS]
-        controls = [panel, timer, generate, cancel]
-        with gr.Row(elem_classes="os-examples"):
-            for number, text in enumerate(choices.EXAMPLES):
-                button = gr.Button(text, size="sm", elem_id=f"example-{number}")
-                button.click(
-                    lambda text=text: text, None, inputs["prompt"], api_visibility="private", show_progress="hidden"
-                ).then(
-                    handlers.generate,
-                    [browser, *values],
-                    [browser, *controls],
-                    api_visibility="private",
-                    show_progress="hidden",
-                )
-        for event in (generate.click, inputs["prompt"].submit):
-            event(
-                handlers.generate,
-                [browser, *values],
-                [browser, *controls],
-                api_visibility="private",
-                show_progress="hidden",
-            )
-        cancel.click(handlers.cancel, browser, controls, api_visibility="private", show_progress="hidden")
-        timer.tick(handlers.poll, browser, controls, api_visibility="private", show_progress="hidden")
-        demo.load(handlers.open, browser, [browser, *controls], api_visibility="private", show_progress="hidden")
-        demo.load(handlers.preflight, values, cost, api_visibility="private", show_progress="hidden")
-        _follow(handlers, inputs, values, cost)
+        screen = [shown, panel, progress, announcement, recent, timer, generate, cancel]
+        submit: dict[str, Any] = {"fn": acts.generate, "inputs": [browser, shown, *values], **QUIET}
+        submit["outputs"] = [browser, notes.refusal, *screen]
+        for text, button in examples:
+            event = button.click(lambda text=text: text, None, inputs["prompt"], **QUIET)
+            event.then(**submit).then(js=TO_RESULT, **QUIET)
+        for listen in (generate.click, inputs["prompt"].submit):
+            listen(**submit).then(js=TO_RESULT, **QUIET)
+        cancel.click(acts.cancel, [browser, shown], screen, **QUIET)
+        timer.tick(acts.poll, [browser, shown], screen, **QUIET)
+        recent.click(acts.show, [browser, shown], [browser, *screen], **QUIET)
+        panel.click(acts.reuse, browser, values, **QUIET)
+        demo.load(acts.open, browser, [browser, inputs["model"], *screen], **QUIET)
+        demo.load(acts.preflight, values, notes.cost, **QUIET)
+        demo.load(handlers.machine, None, chip, **QUIET)
+        _follow(acts, inputs, values, notes)
     return demo
 
 
-def _inputs(default_model: str) -> tuple[dict[str, gr.components.Component], gr.Button, gr.Button, gr.HTML]:
-    """The left column; returns the inputs by field name, Generate, Cancel and the cost line."""
-    preset = zoo.PRESETS[default_model]
-    resolution = preset.resolutions[0]
-    inputs: dict[str, gr.components.Component] = {}
-    inputs["prompt"] = gr.Textbox(
-        label="Prompt",
-        placeholder="a red ball rolls to the right over a green meadow, rain",
-        lines=3,
-        max_lines=8,
-        max_length=4000,
-        autofocus=True,
-        elem_id="prompt",
-    )
+class Notes(NamedTuple):
+    """What the page says about the settings."""
+
+    refusal: gr.HTML
+    """Why Generate did nothing."""
+    cost: gr.HTML
+    """What a click on it will take."""
+    crop: gr.HTML
+    """The part of the image that will be used."""
+
+
+def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
+    """The left column; returns the inputs by field name, Generate, Cancel and the notes on the settings."""
+    resolution = zoo.PRESETS[default_model].resolutions[0]
+    inputs: Inputs = {}
+    with gr.Group(elem_classes="os-composer"):
+        inputs["prompt"] = gr.Textbox(
+            label="Prompt",
+            placeholder=choices.EXAMPLES[0],
+            lines=3,
+            max_lines=10,
+            autofocus=True,
+            elem_id="prompt",
+        )
+        inputs["reference_image"] = ReferenceImage(
+            label="First frame (optional)",
+            type="filepath",
+            sources=["upload"],
+            height=96,
+            elem_id="image",
+            buttons=[],
+        )
+    crop = gr.HTML("", elem_id="crop", js_on_load=None)
     with gr.Row(elem_classes="os-actions"):
-        generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
-        cancel = gr.Button("Cancel", variant="stop", size="lg", elem_id="cancel", visible=False, scale=1)
-    cost = gr.HTML(render.COST_HINT, elem_id="cost", padding=False)
-    with gr.Row():
-        inputs["aspect_ratio"] = gr.Dropdown(
-            choices.ratios(resolution), value="16:9", label="Aspect ratio (width : height)", elem_id="aspect"
+        generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3, min_width=140)
+        cancel = gr.Button(
+            "Cancel", variant="secondary", size="lg", elem_id="cancel", visible=False, scale=1, min_width=100
         )
-        inputs["length"] = gr.Dropdown(choices.LENGTHS, value="49f", label="Length", elem_id="length")
-    inputs["motion_score"] = gr.Slider(
-        0,
-        7,
-        value=0,
-        step=1,
-        label="Motion score",
-        info="0 leaves it to the prompt; 1 very low … 7 extremely high",
-        elem_id="motion",
-    )
-    with gr.Accordion("Start from an image", open=False, elem_id="image-section"):
-        inputs["reference_image"] = gr.Image(
-            label="First frame", type="filepath", sources=["upload", "clipboard"], height=200, elem_id="image"
-        )
+    refusal = gr.HTML("", elem_id="refusal", js_on_load=None)
+    cost = gr.HTML(render.COST_HINT, elem_id="cost", js_on_load=None)
+    with gr.Row(elem_classes="os-pair"):
+        inputs["length"] = _dropdown(choices.LENGTHS, "49f", "Length", "length")
+        inputs["aspect_ratio"] = _dropdown(choices.ratios(resolution), "16:9", "Aspect ratio", "aspect")
+    with gr.Row(elem_classes="os-pair"):
+        inputs["motion_score"] = _dropdown(choices.MOTION, "", "Motion", "motion")
+        inputs["camera_motion"] = _dropdown(choices.CAMERA, "", "Camera", "camera")
     with gr.Accordion("Model and advanced settings", open=False, elem_id="advanced"):
         inputs |= _advanced(default_model, resolution)
-    return inputs, generate, cancel, cost
+    return inputs, generate, cancel, Notes(refusal, cost, crop)
 
 
-def _advanced(default_model: str, resolution: str) -> dict[str, gr.components.Component]:
+def _advanced(default_model: str, resolution: str) -> Inputs:
     """Settings that most people leave alone."""
-    inputs: dict[str, gr.components.Component] = {}
-    inputs["model"] = gr.Dropdown(choices.models(), value=default_model, label="Model", elem_id="model")
-    with gr.Row():
-        inputs["resolution"] = gr.Dropdown(
-            choices.resolutions(default_model), value=resolution, label="Resolution", elem_id="resolution"
+    own = choices.defaults(default_model)
+    inputs: Inputs = {}
+    inputs["model"] = _dropdown(choices.models(), default_model, "Model", "model")
+    with gr.Row(elem_classes="os-pair"):
+        inputs["resolution"] = _dropdown(choices.resolutions(default_model), resolution, "Resolution", "resolution")
+        inputs["aesthetic_score"] = _dropdown(choices.AESTHETIC, "", "Aesthetic score", "aesthetic")
+    with gr.Row(elem_classes="os-pair"):
+        inputs["seed"] = gr.Textbox(
+            label="Seed", placeholder="random", info="Empty for a new one each time", max_lines=1, elem_id="seed"
         )
-        inputs["camera_motion"] = gr.Dropdown(choices.CAMERA, value="", label="Camera motion", elem_id="camera")
-    with gr.Row():
-        inputs["seed"] = gr.Number(None, label="Seed", precision=0, minimum=0, elem_id="seed")
-        inputs["random_seed"] = gr.Checkbox(True, label="Random seed", info="The one used is shown with the result")
-    with gr.Row():
-        inputs["steps"] = gr.Slider(0, 100, value=0, step=1, label="Steps", info="0 is the model's own choice")
-        inputs["guidance"] = gr.Slider(0, 20, value=0, step=0.1, label="Guidance", info="0 is the model's own choice")
-    with gr.Row():
-        inputs["image_guidance"] = gr.Slider(
-            0, 20, value=0, step=0.1, label="Image guidance", info="0 is the model's own choice"
+        inputs["negative_prompt"] = gr.Textbox(
+            label="Negative prompt",
+            placeholder="blurry, rain",
+            info="What should not be there",
+            max_lines=3,
+            elem_id="negative",
         )
-        inputs["aesthetic_score"] = gr.Slider(
-            0, 7, value=0, step=0.5, label="Aesthetic score", info="0 leaves it to the prompt"
-        )
-    with gr.Row():
-        inputs["num_videos"] = gr.Slider(1, 4, value=1, step=1, label="Videos", info="Each with the next seed")
-        inputs["loops"] = gr.Slider(1, 8, value=1, step=1, label="Loops", info="Each goes on from the last frames")
-    inputs["negative_prompt"] = gr.Textbox(
-        label="Negative prompt", placeholder="what should not be there", lines=1, max_length=1000, elem_id="negative"
+    with gr.Row(elem_classes="os-pair"):
+        inputs["steps"] = gr.Slider(1, 100, value=own.steps, step=1, label="Steps", elem_id="steps")
+        inputs["guidance"] = gr.Slider(0, 20, value=own.guidance, step=0.1, label="Guidance", elem_id="guidance")
+    inputs["image_guidance"] = gr.Slider(
+        0, 20, value=own.image_guidance, step=0.1, label="Image guidance", elem_id="image-guidance"
     )
+    with gr.Row(elem_classes="os-pair"):
+        inputs["num_videos"] = gr.Slider(
+            1, 4, value=1, step=1, label="Clips", info="Each with the next seed", elem_id="clips"
+        )
+        inputs["loops"] = gr.Slider(
+            1, 8, value=1, step=1, label="Loops", info="Each goes on from the last", elem_id="loops"
+        )
     return inputs
 
 
-def _follow(
-    handlers: Handlers, inputs: dict[str, gr.components.Component], values: list[gr.components.Component], cost: gr.HTML
-) -> None:
-    """Dependent inputs and the cost line follow every change."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    inputs["model"].input(
-        handlers.choose_model, inputs["model"], [inputs["resolution"], inputs["aspect_ratio"]], **quiet
-    )
-    inputs["resolution"].change(
-        handlers.choose_resolution, [inputs["resolution"], inputs["aspect_ratio"]], inputs["aspect_ratio"], **quiet
-    )
-    inputs["reference_image"].change(
-        handlers.choose_image, [inputs["reference_image"], inputs["resolution"]], inputs["aspect_ratio"], **quiet
-    )
-    for name in (
-        "prompt",
-        "reference_image",
-        "model",
-        "resolution",
-        "aspect_ratio",
-        "length",
-        "steps",
-        "num_videos",
-        "loops",
-    ):
-        inputs[name].change(handlers.preflight, values, cost, trigger_mode="always_last", **quiet)
+def _dropdown(offered: list[choices.Choice], value: str, label: str, elem_id: str) -> gr.Dropdown:
+    return gr.Dropdown(offered, value=value, label=label, elem_id=elem_id, filterable=False, min_width=120)
+
+
+def _examples() -> list[tuple[str, gr.Button]]:
+    """Prompts that run on click."""
+    with gr.Column(elem_classes="os-left"):
+        gr.HTML("<h2 class='os-label'>Examples, a click generates</h2>", js_on_load=None)
+        with gr.Row(elem_classes="os-examples"):
+            return [
+                (text, gr.Button(text, size="sm", elem_id=f"example-{number}"))
+                for number, text in enumerate(choices.EXAMPLES)
+            ]
+
+
+def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> None:
+    """Dependent inputs, the crop and the cost follow every change."""
+    latest = {"trigger_mode": "always_last", **QUIET}
+    image, ratio, resolution = inputs["reference_image"], inputs["aspect_ratio"], inputs["resolution"]
+    own = [inputs[name] for name in ("steps", "guidance", "image_guidance")]
+    inputs["model"].input(handlers.choose_model, inputs["model"], [resolution, ratio, *own], **QUIET)
+    resolution.change(handlers.choose_resolution, [resolution, ratio], ratio, **QUIET)
+    image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **latest)
+    ratio.change(handlers.show_crop, [image, resolution, ratio], notes.crop, **latest)
+    for name in FIELDS:
+        typed = isinstance(inputs[name], gr.Textbox)
+        (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **latest)
+        (inputs[name].input if typed else inputs[name].change)(None, None, notes.refusal, js="() => ''", **QUIET)

@@ -1,0 +1,82 @@
+"""The image that a clip starts from: taken from the browser as it is, and shown with the part that will be used."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+THUMBNAIL = 360
+"""Longer side of the picture that shows the crop, in pixels."""
+SHADE = 0.28
+"""Brightness of what is cut off."""
+
+
+class ReferenceImage(gr.Image):
+    """Gradio's image input that hands over the uploaded file untouched.
+
+    Gradio itself would decode the file first: 16-bit pictures would lose their greys, and a damaged one would end in an
+    error that says nothing. :func:`opensora.datasets.image_io.load_image` reads it instead.
+    """
+
+    is_template = True  # drawn by gradio's own image component
+
+    def preprocess(self, payload: Any) -> str | None:
+        """The uploaded file's path."""
+        return None if payload is None else payload.path
+
+
+def crop_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The part (left, top, right, bottom) of a picture of ``size`` that covers ``width`` x ``height``."""
+    scale = max(width / size[0], height / size[1])
+    w, h = min(size[0], round(width / scale)), min(size[1], round(height / scale))
+    left, top = (size[0] - w) // 2, (size[1] - h) // 2
+    return left, top, left + w, top + h
+
+
+def shaded(image: Image.Image, width: int, height: int) -> Image.Image:
+    """A small copy of an RGB picture in which everything outside the crop is dark."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    left, top, right, bottom = crop_box(small.size, width, height)
+    pixels = np.asarray(small).astype(np.float32)
+    dark = pixels * SHADE
+    dark[top:bottom, left:right] = pixels[top:bottom, left:right]
+    return Image.fromarray(dark.round().astype(np.uint8))
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as a WebP data address."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=85, method=0)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def animation_uri(frames: np.ndarray, height: int = 144) -> str:
+    """Forming frames, uint8 (T, H, W, 3) or (H, W, 3), as an animated WebP data address, enlarged softly."""
+    frames = frames[None] if frames.ndim == 3 else frames
+    scale = min(6.0, height / frames.shape[1])
+    size = round(frames.shape[2] * scale), round(frames.shape[1] * scale)
+    pictures = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer, "WEBP", quality=60, method=0, save_all=True, append_images=pictures[1:], duration=150, loop=0
+    )
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def poster(path: Path) -> bytes:
+    """The first frame of an MP4 or PNG file as JPEG."""
+    from opensora.datasets.video_io import read_video
+
+    if path.suffix == ".png":
+        with Image.open(path, formats=["PNG"]) as image:
+            picture = image.convert("RGB")
+    else:
+        picture = Image.fromarray(read_video(path, max_frames=1).frames[0])
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

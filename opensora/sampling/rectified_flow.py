@@ -110,14 +110,16 @@ class RFLOW:
         self.training = TrainingLoss(use_timestep_transform, transform_scale, scale_temporal, sample_method, compat)
         self.training_losses = self.training.losses
 
-    def ratio(self, additional_args: Mapping[str, Any] | None) -> float | None:
+    def ratio(self, additional_args: Mapping[str, Any] | None) -> Tensor | None:
         """Shift for the size in ``additional_args`` (height, width, num_frames); ``None`` without a transform."""
         if not self.use_timestep_transform:
             return None
         if not additional_args or not {"height", "width", "num_frames"} <= set(additional_args):
             raise ValueError("the timestep transform needs height, width and num_frames in additional_args.")
         height, width, frames = (_scalar(additional_args[k]) for k in ("height", "width", "num_frames"))
-        return shift_ratio(height, width, int(frames), self.transform_scale, self.scale_temporal, self.compat)
+        given = additional_args["height"]
+        dtype = given.dtype if self.compat == "published" and isinstance(given, Tensor) else torch.float32
+        return shift_ratio(height, width, int(frames), self.transform_scale, self.scale_temporal, self.compat, dtype)
 
     def times(self, additional_args: Mapping[str, Any] | None) -> Tensor:
         """Times (steps + 1,) from 1 to 0."""

@@ -21,28 +21,29 @@ def shift_ratio(
     scale: float = 1.0,
     scale_temporal: bool = True,
     compat: Compat = "right",
-) -> float:
-    """How much larger the odds of noise are than those of a 512x512 image.
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """How much larger the odds of noise are than those of a 512x512 image, a scalar tensor of ``dtype``.
 
     Larger frames and longer clips hold more redundant signal, so that their times are shifted towards noise
     (Esser et al. 2024): the roots of the area and of the latent length ``(num_frames - 1) // 4``.
     ``scale`` applies to videos only. Published code gets 0 for 2 to 4 frames and hence NaN; here they count as one.
+    It also computes in the dtype of the sizes it is given, which its scripts make bfloat16.
     """
-    space = torch.tensor(height * width / BASE_AREA).sqrt()
+    space = (torch.tensor(height, dtype=dtype) * torch.tensor(width, dtype=dtype) / BASE_AREA).sqrt()
     if num_frames == 1 or not scale_temporal:
-        return float(space)
-    length = (num_frames - 1) // 4
-    time = torch.tensor(float(length if compat == "published" else max(1, length))).sqrt()
-    return float(space * time * scale)
+        return space
+    length = (torch.tensor(num_frames, dtype=dtype) - 1) // 4
+    return space * (length if compat == "published" else length.clamp(min=1)).sqrt() * scale
 
 
-def shift_time(t: Tensor, ratio: float) -> Tensor:
+def shift_time(t: Tensor, ratio: Tensor) -> Tensor:
     """Shift times in [0, 1]: ``ratio * t / (1 + (ratio - 1) * t)``; 0 and 1 stay."""
-    factor = torch.tensor(ratio, dtype=t.dtype, device=t.device)
-    return factor * t / (1 + (factor - 1) * t)
+    factor, excess = (value.to(t) for value in (ratio, ratio - 1))
+    return factor * t / (1 + excess * t)
 
 
-def sampling_times(num_steps: int, ratio: float | None = None, discrete: bool = False) -> Tensor:
+def sampling_times(num_steps: int, ratio: Tensor | None = None, discrete: bool = False) -> Tensor:
     """Times (num_steps + 1,) of a sampling run in float32, from 1 down to 0.
 
     Args:
@@ -68,7 +69,7 @@ def add_noise(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def training_times(
-    batch: int, ratio: float | None, method: str, generator: torch.Generator | None, device: torch.device
+    batch: int, ratio: Tensor | None, method: str, generator: torch.Generator | None, device: torch.device
 ) -> Tensor:
     """Random times (batch,) in [0, 1] of a training batch.
 

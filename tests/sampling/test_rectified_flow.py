@@ -1,7 +1,7 @@
 """The scheduler against complete published runs, its conventions in closed form, and the exact saving."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import golden_io
 import pytest
@@ -10,9 +10,14 @@ from torch import Tensor
 
 from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.sampling import rectified_flow
+from opensora.sampling.guidance import rescale_to_conditional
 from opensora.sampling.rectified_flow import RFLOW
+from opensora.sampling.schedule import shift_ratio, shift_time
 
+LAYERS = golden_io.load("layers_v13")
 RUNS = sorted(path.stem for path in golden_io.GOLDEN.glob("rflow_v13_*.safetensors"))
+DEFECTS = {"rflow_v13_i2v_flaw", "rflow_v13_mask_t_over_1000"}
+"""The flaw fix that does nothing beside an image, and a first step that does nothing because its time is above 1000."""
 LOSSES = list(golden_io.load("loss_v13").meta["cases"])
 
 
@@ -37,20 +42,28 @@ class Stored:
         return self.embedding[None, None].repeat(n, 1, 1, 1)
 
 
-def run(name: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Tensor, golden_io.Fixture, list[int]]:
+class Call(NamedTuple):
+    """One call of the network."""
+
+    rows: int
+    timestep: Tensor
+    x_mask: Tensor | None
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Tensor, golden_io.Fixture, list[Call]]:
     fixture = golden_io.load(name)
     meta, tensors, call = fixture.meta, fixture.tensors, fixture.meta["call"]
     model = network(meta["config"], meta["salt"], meta["kept_computed"])
-    noise: Iterator[Tensor] = iter(tensors.get("in.noise", ()))
-    monkeypatch.setattr(rectified_flow, "_randn_like", lambda z, generator: next(noise))
-    rows: list[int] = []
+    steps = [0]
+    monkeypatch.setattr(rectified_flow, "_randn_like", lambda z, generator: tensors["in.noise"][steps[-1]])
+    calls: list[Call] = []
 
-    def counted(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rows.append(len(x) // call["batch"])
-        return model(x, *args, **kwargs)
+    def watched(x: Tensor, timestep: Tensor, y: Tensor, **kwargs: Any) -> Tensor:
+        calls.append(Call(len(x) // call["batch"], timestep, kwargs.get("x_mask")))
+        return model(x, timestep, y, **kwargs)
 
     out = RFLOW(**meta["scheduler"], **{"compat": "published", **options}).sample(
-        counted,
+        watched,
         Stored(tensors, model.y_embedder.y_embedding),
         tensors["in.z"],
         tensors.get("in.z_cond"),
@@ -66,14 +79,40 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Ten
         use_sdedit=call["use_sdedit"],
         use_oscillation_guidance_for_text=call["use_oscillation_guidance_for_text"],
         use_oscillation_guidance_for_image=call["use_oscillation_guidance_for_image"],
+        on_step=lambda step, *_: steps.append(step),
     )
-    return out, fixture, rows
+    return out, fixture, calls
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_complete_runs_equal_the_published_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, fixture, _ = run(name, monkeypatch)
+    out, fixture, calls = run(name, monkeypatch)
     golden_io.assert_close(out, fixture.tensors["out"], name)
+    times = torch.stack([call.timestep[: fixture.meta["call"]["batch"]] for call in calls])
+    golden_io.assert_close(times, fixture.tensors["timesteps"], f"{name} timesteps")
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if "mask" in name])
+def test_frames_join_when_they_joined_in_the_published_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fixture, calls = run(name, monkeypatch, skip_cancelled_rows=False)
+    masks = [call.x_mask for call in calls]
+    assert torch.equal(torch.stack([mask for mask in masks if mask is not None]), fixture.tensors["x_mask_per_step"])
+
+
+@pytest.mark.parametrize("name", sorted(set(RUNS) - DEFECTS))
+def test_the_default_equals_the_published_runs_where_nothing_is_wrong(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, fixture, _ = run(name, monkeypatch, compat="right")
+    golden_io.assert_close(out, fixture.tensors["out"], name)
+
+
+@pytest.mark.parametrize("name", sorted(DEFECTS))
+def test_the_default_differs_where_the_published_code_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, fixture, calls = run(name, monkeypatch, compat="right")
+    assert bool(torch.isfinite(out).all())
+    assert golden_io.compare(out, fixture.tensors["out"]).rel_fro > 0.01
+    assert max(float(call.timestep.max()) for call in calls) <= 1000
 
 
 @pytest.mark.parametrize("name", ["rflow_v13_t2v_osc", "rflow_v13_i2v_osc", "rflow_v13_i2v_all"])
@@ -81,7 +120,7 @@ def test_rows_that_cancel_can_be_left_out(name: str, monkeypatch: pytest.MonkeyP
     short, _, fewer = run(name, monkeypatch, skip_cancelled_rows=True)
     whole, _, every = run(name, monkeypatch, skip_cancelled_rows=False)
     golden_io.assert_close(short, whole, f"{name} without cancelled rows")
-    assert sum(fewer) < sum(every)
+    assert sum(call.rows for call in fewer) < sum(call.rows for call in every)
 
 
 @pytest.mark.parametrize(("image", "passes"), [(None, 50), (5.0, 70)])
@@ -91,10 +130,11 @@ def test_thirty_oscillating_steps_need_fewer_network_rows(image: float | None, p
     assert sum(map(len, rows)) == passes
 
 
-def test_timesteps_equal_the_published_ones() -> None:
-    for row in golden_io.load_json("rflow_v13_timesteps")["table"]:
-        if row["args_dtype"] != "float32":
-            continue
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_timesteps_equal_the_published_ones(dtype: str) -> None:
+    rows = [row for row in golden_io.load_json("rflow_v13_timesteps")["table"] if row["args_dtype"] == dtype]
+    assert len(rows) > 100
+    for row in rows:
         scheduler = RFLOW(
             num_sampling_steps=row["steps"],
             use_timestep_transform=row["use_timestep_transform"],
@@ -102,9 +142,43 @@ def test_timesteps_equal_the_published_ones() -> None:
             scale_temporal=row["scale_temporal"],
             compat="published",
         )
-        times = scheduler.times({k: row[k] for k in ("height", "width", "num_frames")})
-        expected = torch.tensor(row["timesteps"])
-        torch.testing.assert_close(times[:-1] * 1000, expected, rtol=1e-6, atol=1e-3, equal_nan=True)
+        size = {k: torch.tensor([row[k]], dtype=getattr(torch, dtype)) for k in ("height", "width", "num_frames")}
+        times, expected = scheduler.times(size)[:-1] * 1000, torch.tensor(row["timesteps"])
+        golden_io.assert_close(times, expected, f"rflow_v13_timesteps {dtype}")
+
+
+def test_the_default_does_not_round_sizes() -> None:
+    size = {"height": 360, "width": 638, "num_frames": 97}
+    rounded = {name: torch.tensor([value], dtype=torch.bfloat16) for name, value in size.items()}
+    exact = {name: torch.tensor([float(rounded[name])]) for name in size}
+    assert torch.equal(RFLOW(7).times(rounded), RFLOW(7).times(exact))
+
+
+SHIFTS = sorted(case for case in LAYERS.meta["cases"] if case.startswith("tt_") and case != "tt_over")
+
+
+@pytest.mark.parametrize("case", SHIFTS)
+def test_the_shift_equals_the_published_helper(case: str) -> None:
+    call, t = LAYERS.meta["cases"][case]["call"], LAYERS.tensors
+    size = (call["height"], call["width"], call["num_frames"], call["scale"], call["scale_temporal"])
+    ratio = shift_ratio(*size, compat="published")
+    golden_io.assert_close(ratio.expand(5), t[f"{case}/ratio"], f"layers_v13 {case} ratio")
+    golden_io.assert_close(shift_time(t[f"{case}/in.t"] / 1000, ratio) * 1000, t[f"{case}/out"], f"layers_v13 {case}")
+
+
+def test_times_are_not_drawn_again_above_a_threshold() -> None:
+    """The published helper can draw times above 0.8 again, evenly; below, it is our shift. No recipe asks for it."""
+    t, out, drawn = (LAYERS.tensors[f"tt_over/{name}"] for name in ("in.t", "out", "in.rand"))
+    size = LAYERS.meta["cases"]["tt_over"]["call"]
+    shifted = shift_time(t / 1000, shift_ratio(size["height"], size["width"], size["num_frames"]))
+    again = torch.where(shifted > 0.8, 0.8 + 0.2 * drawn, shifted)
+    golden_io.assert_close(again * 1000, out, "layers_v13 tt_over")
+
+
+def test_the_flaw_fix_equals_the_published_helper() -> None:
+    t = LAYERS.tensors
+    fixed = rescale_to_conditional(t["flaw/in.v_pred"], t["flaw/in.pred_cond"])
+    golden_io.assert_close(fixed, t["flaw/out"], "layers_v13 flaw")
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 17, 97])

@@ -1,4 +1,7 @@
-"""Prints the table of reference numbers that were compared, and keeps it in ``.pytest_cache/parity.json``."""
+"""Prints the table of reference numbers that were compared, and keeps it in ``.pytest_cache/parity.json``.
+
+A run of all tests fails if a reference number was not used.
+"""
 
 import json
 from typing import Any
@@ -10,17 +13,30 @@ import pytest
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """With pytest-xdist: collect a worker's records."""
-    golden_io.merge(getattr(node, "workeroutput", {}).get("parity", {}))
+    output = getattr(node, "workeroutput", {})
+    golden_io.merge(output.get("parity", {}), output.get("read", {}))
 
 
+def covers_everything(config: pytest.Config) -> bool:
+    """Whether no test was left out by a path or an expression."""
+    option = config.option
+    chosen = (option.file_or_dir, option.keyword, option.deselect, getattr(option, "lf", False))
+    return not any(chosen) and option.markexpr in ("", "not browser")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["parity"] = golden_io.as_json()
-    elif golden_io.records:
+        output["read"] = {name: sorted(keys) for name, keys in golden_io.read.items()}
+        return
+    if golden_io.records:
         folder = session.config.rootpath / ".pytest_cache"
         folder.mkdir(exist_ok=True)
         (folder / "parity.json").write_text(json.dumps(golden_io.as_json(), indent=1) + "\n", encoding="utf-8")
+    if session.exitstatus == pytest.ExitCode.OK and covers_everything(session.config) and golden_io.unread():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -31,3 +47,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line(f"{'fixture':{width}}  max error / rms  relative Frobenius")
     for name, parity in sorted(golden_io.records.items()):
         terminalreporter.line(f"{name:{width}}  {parity.max_to_rms:15.1e}  {parity.rel_fro:18.1e}")
+    if covers_everything(terminalreporter.config) and not terminalreporter.stats.get("failed"):
+        for line in golden_io.unread():
+            terminalreporter.line(f"no test reads {line}", red=True)

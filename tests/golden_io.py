@@ -34,6 +34,23 @@ class Parity:
     rel_fro: float
 
 
+class Tensors(dict[str, Tensor]):
+    """Tensors of a file, which note what was read of them."""
+
+    def __init__(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self.name = name
+
+    def __getitem__(self, key: str) -> Tensor:
+        value = super().__getitem__(key)
+        read.setdefault(self.name, set()).add(key)
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        read.setdefault(self.name, set()).add(key)
+        return super().get(key, default)
+
+
 @dataclass(frozen=True)
 class Fixture:
     """A file of reference numbers."""
@@ -59,13 +76,21 @@ records: dict[str, Parity] = {}
 """What was compared in this session, by name; the table at the end of a test run."""
 
 
+read: dict[str, set[str]] = {}
+"""Tensors that were read in this session, by file."""
+
+LEFT_OUT = {"layers_v13": {"dynthr/out"}}
+"""Tensors that no test reads: a helper (dynamic thresholding) that the public sampler never calls. Files of 1.2 hold
+more than 1.3 took over and are not counted."""
+
+
 @cache
 def load(name: str) -> Fixture:
     """The fixture ``name`` (without suffix). Its tensors are shared between callers: clone before writing to them."""
     path = GOLDEN / f"{name}.safetensors"
     with safe_open(path, "pt") as file:
         meta = json.loads(file.metadata()["json"])
-        return Fixture(name, meta, {key: file.get_tensor(key) for key in list(file.keys())})
+        return Fixture(name, meta, Tensors(name, {key: file.get_tensor(key) for key in list(file.keys())}))
 
 
 @cache
@@ -140,6 +165,22 @@ def as_json() -> dict[str, dict[str, float]]:
     return {name: {"max_to_rms": p.max_to_rms, "rel_fro": p.rel_fro} for name, p in sorted(records.items())}
 
 
-def merge(recorded: Mapping[str, Mapping[str, float]]) -> None:
-    """Add what another test process recorded."""
-    records.update({name: Parity(**errors) for name, errors in recorded.items()})
+def merge(recorded: Mapping[str, Mapping[str, float]], tensors: Mapping[str, Collection[str]]) -> None:
+    """Add what another test process recorded and read; of two errors by one name the larger stays."""
+    for name, errors in recorded.items():
+        parity = Parity(**errors)
+        if name not in records or parity.max_to_rms > records[name].max_to_rms:
+            records[name] = parity
+    for name, keys in tensors.items():
+        read.setdefault(name, set()).update(keys)
+
+
+def unread() -> list[str]:
+    """``file: tensor`` for every tensor that no test of this session has read, :data:`LEFT_OUT` aside."""
+    found = []
+    for path in sorted(GOLDEN.glob("*.safetensors")):
+        if "_v12" not in path.stem:
+            with safe_open(path, "pt") as file:
+                rest = set(file.keys()) - read.get(path.stem, set()) - LEFT_OUT.get(path.stem, set())
+            found += [f"{path.stem}: {key}" for key in sorted(rest)]
+    return found

@@ -12,10 +12,9 @@ from torch.nn import functional
 
 from opensora.nn.attention import CrossAttention, Ragged, SelfAttention, attention, grid_attention
 from opensora.nn.blocked_attention import blocked_attention
-from opensora.nn.rope import RotaryEmbedding
+from opensora.nn.rope import RotaryEmbedding, rotate
 
 LAYERS = golden_io.load("layers_v13")
-# "attn_window_22_shift" is left out: shifted windows are defective in the public code and no network uses them.
 WINDOWED = ("attn_window_442", "attn_window_332", "attn_window_nopad")
 
 
@@ -63,6 +62,26 @@ def test_spatial_rope_matches_the_published_layer() -> None:
     golden_io.assert_close(layer(frames, grid, grid, rotation), LAYERS.tensors[f"{case}/out"], f"layers_v13 {case}")
 
 
+def test_shifted_windows_are_left_out_because_the_published_ones_are_wrong() -> None:
+    """No network uses them. The public layer pads in front by half a window and then cuts the end instead of the front,
+    so that every token gets the result of the token half a window before it."""
+    case = "attn_window_22_shift"
+    call = LAYERS.inputs(case)
+    layer = SelfAttention(48, 2)
+    golden_io.fill(layer, LAYERS.meta["cases"][case]["salt"])
+    x = functional.pad(call["x"], (0, 0, 0, 0, 1, 1, 1, 1)).permute(0, 3, 1, 2, 4)  # (B, T, H, W, D)
+    grid = tuple(x.shape[1:4])
+    there = functional.pad(torch.ones(4, 4, dtype=torch.bool), (1, 1, 1, 1)).expand(grid).flatten()
+    place = torch.cartesian_prod(*(torch.arange(size) for size in grid))[:, 1:] // 2
+    allowed = (place[:, None] == place[None]).all(-1) & there
+    q, k, v = layer.qkv(x.flatten(1, 3)).unflatten(-1, (3, 2, -1)).unbind(2)
+    q, k = layer.q_norm(q).unflatten(1, grid), layer.k_norm(k).unflatten(1, grid)
+    rotation = RotaryEmbedding(24, axial=True)(grid, (grid[0], 2, 2), call["scale"])
+    q, k = (rotate(y, rotation).flatten(1, 3) for y in (q, k))
+    out = layer.proj(dense(q, k, v, allowed).flatten(2)).unflatten(1, grid).permute(0, 2, 3, 1, 4)
+    golden_io.assert_close(out[:, :4, :4], LAYERS.tensors[f"{case}/out"], f"layers_v13 {case}")
+
+
 @pytest.mark.parametrize("case", ["attn_plain", "attn_qknorm", "attn_rope_qknorm"])
 def test_attention_matches_the_published_layer_of_1_2(case: str) -> None:
     fixture = golden_io.load("layers_v12")
@@ -86,6 +105,7 @@ def test_cross_attention_matches_the_published_layer(case: str) -> None:
 def test_windows_hold_the_tokens_of_the_published_split() -> None:
     """With equal scores attention is a mean, so it tells which tokens share a window."""
     x, kept = LAYERS.tensors["pad/in.x"], LAYERS.tensors["pad/mask"]  # (1, 3, 4, 5, 2), padded (1, 4, 4, 6, 2)
+    assert torch.equal(LAYERS.tensors["pad/out"], functional.pad(x, (0, 0, 0, 1, 0, 0, 0, 1)))
     window = (2, 4, 3)
     v = x.flatten(1, 3)[:, :, None]
     out = grid_attention(torch.zeros_like(v), torch.zeros_like(v), v, (3, 4, 5), window).reshape(x.shape)
@@ -110,8 +130,6 @@ def test_windows_equal_a_dense_mask(grid: tuple[int, int, int], window: tuple[in
     rotation = RotaryEmbedding(12, axial=True)(grid, window, 0.8) if rotated else None
     out = grid_attention(q, k, v, grid, window, rotation)
     if rotation is not None:
-        from opensora.nn.rope import rotate
-
         q, k = (rotate(x.unflatten(1, grid), rotation).flatten(1, 3) for x in (q, k))
     torch.testing.assert_close(out, dense(q, k, v, same), rtol=1e-5, atol=1e-5)
 

@@ -1,0 +1,174 @@
+"""Building networks: once for a choice, released for the next, refused when they do not belong together."""
+
+import gc
+import json
+import shutil
+import threading
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pipelines.bundles import write_bundle
+
+from opensora.models.stdit.stdit3 import STDiT3
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.pipelines.build import Models, build_models, is_built, release_models
+from opensora.pipelines.bundle import load_bundle
+from opensora.pipelines.plan import choose_device, choose_dtype
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each network is read from disk."""
+    release_models()
+    counter: Counter[str] = Counter()
+    for name, cls in (("stdit", STDiT3), ("vae", OpenSoraVAE_V1_3)):
+        load = cls.from_pretrained
+
+        def counted(*args: Any, _name: str = name, _load: Any = load, **fields: Any) -> Any:
+            counter[_name] += 1
+            return _load(*args, **fields)
+
+        monkeypatch.setattr(cls, "from_pretrained", counted)
+    return counter
+
+
+def build(folder: Path, mode: str = "t2v", **choices: Any) -> Models:
+    return build_models(mode, "144p", model=folder, dtype=choices.pop("dtype", "fp32"), **choices)
+
+
+def test_a_second_request_loads_nothing(bundle_folder: Path, loads: Counter[str]) -> None:
+    first, second = build(bundle_folder), build(bundle_folder)
+    assert first.stdit is second.stdit and first.vae is second.vae and first.text_encoder is second.text_encoder
+    build(bundle_folder, mode="i2v")
+    build(bundle_folder, mode="t2i")
+    assert loads == {"stdit": 1, "vae": 1}
+
+
+def test_another_choice_releases_the_first(bundle_folder: Path, other_bundle_folder: Path, loads: Counter[str]) -> None:
+    first = build(bundle_folder)
+    gone = [weakref.ref(first.stdit), weakref.ref(first.vae), weakref.ref(first.text_encoder)]
+    del first
+    build(other_bundle_folder)
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 3
+    assert not is_built(load_bundle(bundle_folder), None, "fp32", optimized=False)
+    assert is_built(load_bundle(other_bundle_folder), None, "fp32", optimized=False)
+    build(other_bundle_folder, dtype="bf16")
+    build(other_bundle_folder, dtype="bf16", enable_optimization=True)
+    assert loads == {"stdit": 4, "vae": 4}
+
+
+def test_threads_that_ask_at_once_build_once(bundle_folder: Path, loads: Counter[str]) -> None:
+    together, built = threading.Barrier(4), []
+
+    def ask() -> None:
+        together.wait()
+        built.append(build(bundle_folder).stdit)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loads == {"stdit": 1, "vae": 1}
+    assert len(built) == 4 and len(set(map(id, built))) == 1
+
+
+def test_what_is_returned_is_ready_to_run(bundle_folder: Path) -> None:
+    models = build(bundle_folder, dtype="bf16")
+    vae, text_encoder, stdit, scheduler, config = models
+    assert text_encoder.y_embedder is stdit.y_embedder
+    for network in (vae, text_encoder.t5.model, stdit):
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert next(stdit.parameters()).dtype == next(vae.parameters()).dtype == torch.bfloat16
+    assert next(text_encoder.t5.model.parameters()).dtype == torch.float32
+    assert (scheduler.num_sampling_steps, scheduler.cfg_scale) == (3, 3.0)
+    assert (config.mode, config.resolution, config.plan.dtype, config.plan.text_dtype) == (
+        "t2v",
+        "144p",
+        "bf16",
+        "fp32",
+    )
+    assert config.condition_frame_length == 5
+    assert set(config.plan.weights) == {"stdit", "vae", "text"}
+    assert all(len(digest) == 64 for digest in config.plan.weights.values())
+    json.dumps(config.plan.to_json())
+
+
+def test_optimisation_changes_rounding_only(bundle_folder: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 4, 5, 6, 8, generator=generator)
+    timestep, size = torch.tensor([400.0]), {"height": [48.0], "width": [64.0], "fps": [24.0]}
+    outputs = []
+    with torch.inference_mode():
+        for optimized in (False, True):
+            models = build(bundle_folder, enable_optimization=optimized)
+            assert models.config.plan.optimized is optimized
+            text = models.text_encoder.encode(["a red ball"])
+            places = {name: torch.tensor(value) for name, value in size.items()}
+            velocity = models.stdit(latents, timestep, text["y"], mask=text["mask"], **places)
+            outputs.append((velocity, models.vae.decode(latents)))
+    for plain, fast in zip(*outputs, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_published_weights_that_are_not_here_are_refused_with_their_command() -> None:
+    with pytest.raises(ValueError, match=r"not on this machine.*models --download opensora-1.3-t2v-720p.*24.9 GB"):
+        build_models("t2v", "720p")
+    with pytest.raises(ValueError, match="expected one of 144p, 360p, 720p"):
+        build_models("t2v", "721p")
+    with pytest.raises(ValueError, match="expected one of t2v, i2v, t2i"):
+        build_models("v2v", "144p")
+
+
+def test_networks_that_do_not_belong_together_are_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(bundle_folder, folder)
+    write_bundle(tmp_path / "wide", z_channels=8)
+    shutil.rmtree(folder / "vae")
+    shutil.copytree(tmp_path / "wide" / "vae", folder / "vae")
+    with pytest.raises(ValueError, match="takes 4 latent channels, the autoencoder makes 8"):
+        build(folder)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [("stdit/config.json", "lacks stdit/config.json"), ("vae/model.safetensors", "no weights")],
+)
+def test_an_incomplete_bundle_names_what_is_missing(
+    bundle_folder: Path, tmp_path: Path, broken: str, words: str
+) -> None:
+    folder = tmp_path / "incomplete"
+    shutil.copytree(bundle_folder, folder)
+    (folder / broken).unlink()
+    with pytest.raises(ValueError, match=words):
+        build(folder)
+
+
+def test_a_file_that_was_cut_short_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(bundle_folder, folder)
+    file = folder / "stdit" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cut short"):
+        build(folder)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:7", "", "cpu\0", "über"])
+def test_a_device_that_is_not_here_lists_those_that_are(name: str) -> None:
+    with pytest.raises(ValueError, match=r"this machine has .*cpu"):
+        choose_device(name)
+
+
+def test_dtypes_are_named() -> None:
+    cpu = torch.device("cpu")
+    assert choose_dtype("bf16", cpu) is torch.bfloat16
+    assert choose_dtype("fp32", cpu) is torch.float32
+    assert choose_dtype(None, cpu) in (torch.bfloat16, torch.float32)
+    with pytest.raises(ValueError, match="choose one of bf16, fp32"):
+        choose_dtype("fp16", cpu)

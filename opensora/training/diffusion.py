@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from opensora.checkpoint import safetensors_io
+from opensora.distributed.workers import Workers
 from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.sampling.rectified_flow import RFLOW
@@ -34,7 +35,7 @@ class Stage:
     mixture: tuple[tuple[str, float], ...]
     """Bucket names with their relative frequencies."""
     tokens: int
-    """Tokens of a batch: the number of clips is this divided by the tokens of one clip."""
+    """Tokens of a batch in each process: the number of clips is this divided by the tokens of one clip."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,12 @@ def draw_condition(config: DiffusionTrainConfig, rng: np.random.Generator, laten
 
 
 class DiffusionTrainer:
-    """Trains, resumes and exports the denoiser."""
+    """Trains, resumes and exports the denoiser; under ``torchrun`` every process has its own clips."""
 
     def __init__(self, config: DiffusionTrainConfig, run_dir: Path) -> None:
         torch.manual_seed(config.seed)
         self.config, self.run_dir, self.step = config, run_dir, 0
+        self.workers = Workers.start()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = STDiT3(config.model).to(self.device).train()
         self.text = T5Encoder.from_pretrained(config.text, max_length=config.model.model_max_length)
@@ -165,10 +167,12 @@ class DiffusionTrainer:
             self.cache[name] = load(self.bucket(name), Path(self.config.latents))
         return self.cache[name]
 
-    def batch(self, stage: Stage, rng: np.random.Generator) -> tuple[LatentBucket, Tensor, list[str]]:
+    def batch(
+        self, stage: Stage, shared: np.random.Generator, rng: np.random.Generator
+    ) -> tuple[LatentBucket, Tensor, list[str]]:
         """A bucket of the stage's mixture, latents (B, C, T, H, W) and one caption of each clip."""
         weights = np.array([w for _, w in stage.mixture])
-        name = stage.mixture[rng.choice(len(weights), p=weights / weights.sum())][0]
+        name = stage.mixture[shared.choice(len(weights), p=weights / weights.sum())][0]
         cached = self.latents(name)
         _, _, t, h, w = cached.z.shape
         count = max(1, round(stage.tokens / (t * h * w / 4)))
@@ -178,14 +182,17 @@ class DiffusionTrainer:
 
     def train_step(self) -> dict[str, float]:
         """One update; returns the loss."""
-        rng = np.random.default_rng((self.config.seed, self.step))
-        bucket, z, captions = self.batch(stage_at(self.config, self.step), rng)
-        condition = draw_condition(self.config, rng, z.shape[2])
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + self.step)
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # caption dropout inside the network
+        shared = np.random.default_rng((self.config.seed, self.step))  # all processes take clips of one shape
+        own = np.random.default_rng((self.config.seed, self.step, self.workers.rank))
+        bucket, z, captions = self.batch(stage_at(self.config, self.step), shared, own)
+        condition = draw_condition(self.config, own, z.shape[2])
+        seed = (self.config.seed * 1_000_003 + self.step) * 64 + self.workers.rank
+        generator = torch.Generator(self.device).manual_seed(seed)
+        torch.manual_seed(seed)  # caption dropout inside the network
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             loss = self.loss(bucket, z, captions, condition, generator)
         loss.backward()
+        self.workers.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizers.step(
             warmup_stable_decay(self.step, self.config.steps, self.config.warmup, self.config.decay_fraction)
@@ -219,9 +226,11 @@ class DiffusionTrainer:
         """Train to the end of the recipe, or for ``max_seconds``; state is saved on the way and at the end."""
         history: list[dict[str, float]] = []
         start = time.monotonic()
-        while self.step < self.config.steps and (max_seconds is None or time.monotonic() - start < max_seconds):
+        while self.step < self.config.steps:
+            if not self.workers.agree(max_seconds is None or time.monotonic() - start < max_seconds):
+                break
             history.append(self.train_step())
-            if self.step % 50 == 0:
+            if self.step % 50 == 0 and self.workers.first:
                 recent = {k: sum(h[k] for h in history[-50:]) / len(history[-50:]) for k in history[-1]}
                 pace = (time.monotonic() - start) / len(history)
                 text = " ".join(f"{k} {v:.4g}" for k, v in recent.items())
@@ -233,6 +242,8 @@ class DiffusionTrainer:
 
     def save(self) -> None:
         """Write the resumable state."""
+        if not self.workers.first:
+            return
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -243,6 +254,8 @@ class DiffusionTrainer:
 
     def export(self, directory: Path) -> None:
         """Write the averaged weights as a loadable checkpoint."""
+        if not self.workers.first:
+            return
         model = STDiT3(self.config.model)
         self.ema.copy_to(model)
         directory.mkdir(parents=True, exist_ok=True)

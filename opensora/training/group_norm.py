@@ -56,7 +56,8 @@ def _sizes(x: Tensor) -> tuple[int, int, int]:
 
 
 def _forward(self: nn.GroupNorm, x: Tensor) -> Tensor:
-    weight, bias = self.weight, self.bias
+    weight: Tensor = self.weight
+    bias: Tensor = self.bias
     if x.dtype != weight.dtype:
         weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     return _GroupNorm.apply(x, weight, bias, self.num_groups, self.eps)

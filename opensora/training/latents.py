@@ -61,8 +61,8 @@ def clip_and_captions(bucket: LatentBucket, index: int, seed: int, captions: int
     while heldout(scene):
         scene = random_scene(rng)
     clip = render(scene, bucket.height, bucket.width, bucket.frames, fps=24, seed=int(rng.integers(2**31)))
-    languages = ["ko" if rng.random() < 0.3 else "en" for _ in range(captions)]
-    return clip, [caption(scene, rng, language) for language in languages]
+    texts = [caption(scene, rng, "ko" if rng.random() < 0.3 else "en") for _ in range(captions)]
+    return clip, texts
 
 
 @torch.inference_mode()

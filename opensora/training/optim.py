@@ -50,8 +50,8 @@ class Optimizers:
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """Weights of the linear and convolution layers with at least 12 inputs and outputs."""
     layers = (nn.Linear, nn.Conv2d, nn.Conv3d)
-    weights = [m.weight for m in module.modules() if isinstance(m, layers) and m.weight.requires_grad]
-    return [w for w in weights if min(w.shape[:2]) >= 12]
+    weights = [m.weight for m in module.modules() if isinstance(m, layers)]
+    return [w for w in weights if isinstance(w, nn.Parameter) and w.requires_grad and min(w.shape[:2]) >= 12]
 
 
 def warmup_stable_decay(step: int, steps: int, warmup: int, decay_fraction: float) -> float:

@@ -13,6 +13,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class TextTrainConfig:
     """Attention heads."""
     max_length: int = 96
     """Tokens seen of a caption."""
-    steps: int = 1500
+    steps: int = 2600
     """Updates."""
     batch: int = 48
     """Captions in a step."""
@@ -57,6 +58,8 @@ class TextTrainConfig:
     """Updates of linear warm-up."""
     korean_share: float = 0.35
     """Share of Korean captions."""
+    pair_share: float = 0.4
+    """Share of captions with two subjects, whose order and colours are the hardest to tell apart."""
     mask_share: float = 0.15
     """Share of tokens hidden for the masked-token objective."""
     mask_weight: float = 0.2
@@ -120,7 +123,6 @@ class TextTrainer:
             dropout_rate=0.0,
             is_encoder_decoder=False,
             use_cache=False,
-            tie_word_embeddings=False,
             dtype=torch.float32,
         )
 
@@ -131,8 +133,9 @@ class TextTrainer:
         """Caption and mentioned attributes number ``key``, the same for the same key."""
         stream = {"tokenizer": 1, "train": 2, "test": 3}[key[0]]
         rng = np.random.default_rng((self.config.seed, stream, key[1]))
-        language = "ko" if rng.random() < self.config.korean_share else "en"
-        return caption_with_attributes(random_scene(rng), rng, language)
+        language: Literal["en", "ko"] = "ko" if rng.random() < self.config.korean_share else "en"
+        pair = {"count": 2} if key[0] == "train" and rng.random() < self.config.pair_share else {}
+        return caption_with_attributes(random_scene(rng, **pair), rng, language)
 
     def batch(self, keys: list[tuple[str, int]]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Token ids (B, L), mask (B, L) and the index of each attribute's value (B,)."""

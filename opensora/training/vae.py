@@ -17,11 +17,10 @@ from torch import Tensor
 from opensora.checkpoint import safetensors_io
 from opensora.datasets.textures import random_clip, random_image
 from opensora.datasets.world.scene import random_scene, render
-from opensora.models.vae_v13.blocks import CausalAttention, ResBlock
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
-from opensora.training.group_norm import use_fast_group_norm
 from opensora.training.optim import OptimizerName, Optimizers, warmup_stable_decay
 from opensora.training.state import EMA, load_state, save_state
+from opensora.training.vae_init import prepare_for_training
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def sample_clip(config: VAETrainConfig, index: int, bucket: VAEBucket) -> np.nda
             return random_image(rng, bucket.height, bucket.width)[None]
         return random_clip(rng, bucket.frames, bucket.height, bucket.width)
     scene = random_scene(rng)
-    scale = rng.choice([1.0, 1.0, 1.5, 2.0]) if bucket.frames <= 9 else 1.0
+    scale = rng.choice([1.0, 1.5, 2.25, 2.25])  # 2.25 of 64 pixels are those of 144p
     height, width = round(bucket.height * scale), round(bucket.width * scale)
     clip = render(scene, height, width, bucket.frames, fps=24, seed=int(rng.integers(2**31)))
     top, left = rng.integers(height - bucket.height + 1), rng.integers(width - bucket.width + 1)
@@ -234,28 +233,6 @@ class VAETrainer:
         mean = values.mean(1)
         std = float((values - mean[:, None]).std())
         return tuple(mean.tolist()), (std,) * len(mean)
-
-
-def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
-    """Start from a shallow network with little latent noise, laid out for fast convolutions.
-
-    The last convolution of every residual branch is zero, so that blocks begin as identities; log-variances start low.
-    """
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, ResBlock):
-                module.conv2.conv.weight.zero_()
-                module.conv2.conv.bias.zero_()
-            elif isinstance(module, CausalAttention):
-                module.proj_out.conv.weight.zero_()
-                module.proj_out.conv.bias.zero_()
-        model.encoder.conv_out.conv.bias[model.config.z_channels :] = -4.0
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            module.to(memory_format=torch.channels_last_3d)
-        elif isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
-    use_fast_group_norm(model)
 
 
 def kl_per_element(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Processes that compute together; everything here is the identity in a run of one process."""

@@ -1,0 +1,63 @@
+"""The processes of one run, started by ``torchrun`` or alone, and the little they tell each other."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among its equals."""
+
+    rank: int = 0
+    """Number of this process, from 0."""
+    count: int = 1
+    """How many there are."""
+
+    @classmethod
+    def start(cls) -> "Workers":
+        """Join the processes that ``torchrun`` started (its variables WORLD_SIZE, RANK ...), or be the only one."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(dist.get_rank(), count)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+    @torch.no_grad()
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace every gradient by its mean over all processes, in one message; a missing one counts as zero."""
+        if self.count == 1:
+            return
+        chosen = [p for p in parameters if p.requires_grad]
+        for p in chosen:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        gradients = [p.grad for p in chosen if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self.count
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def agree(self, flag: bool) -> bool:
+        """Whether the first process says so; the same answer everywhere."""
+        if self.count == 1:
+            return flag
+        value = torch.tensor([float(flag)])
+        dist.broadcast(value, 0)
+        return bool(value.item())
+
+    def stop(self) -> None:
+        """Leave the group."""
+        if self.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,183 @@
+"""Start of the autoencoder's training: a network that already passes colours through, and learns the rest.
+
+Every normalisation layer erases the mean and the size of what passes, so that a network with random weights spends its
+first thousand updates on learning to carry a plain colour. Here the first six channels of every level carry R, G, B and
+their negatives: averaged on the way down, repeated on the way up. Where a group normalisation lies on that way, a
+constant in the group makes its scale nearly independent of the picture, and ``silu(x) - silu(-x) = x`` undoes the
+nonlinearity. All other weights are random, and the residual branches start at zero.
+
+Legend: c one of the three colours; its channel is c, that of its negative c + 3.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from opensora.models.vae_v13.blocks import CausalAttention, Downsample2D, Downsample3D, ResBlock, Upsample2D, Upsample3D
+from opensora.models.vae_v13.coder import Level
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.training.group_norm import use_fast_group_norm
+
+COLOURS = 3
+CARRIED = 2 * COLOURS
+STEADY = 3.0
+"""The constant that steadies a group's scale; colours are within [-1, 1]."""
+LATENT_SCALE = 2.0
+"""Latents of colours at the start, per unit of colour."""
+START_LOGVAR = -4.0
+
+
+def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
+    """Set the starting weights and lay them out for fast convolutions."""
+    with torch.no_grad():
+        for module in model.modules():
+            _zero_branch(module)
+        _encoder(model)
+        _decoder(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d | nn.Conv2d):
+            layout = torch.channels_last_3d if isinstance(module, nn.Conv3d) else torch.channels_last
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
+    use_fast_group_norm(model)
+
+
+def _zero_branch(module: nn.Module) -> None:
+    """Blocks begin as identities, or as their shortcut."""
+    if isinstance(module, ResBlock):
+        _clear(module.conv2.conv)
+    elif isinstance(module, CausalAttention):
+        _clear(module.proj_out.conv)
+
+
+def _clear(conv: nn.Conv3d | nn.Conv2d, rows: slice = slice(None)) -> None:
+    """Set the weights and biases of some outputs to zero."""
+    conv.weight[rows] = 0
+    _bias(conv)[rows] = 0
+
+
+def _bias(conv: nn.Conv3d | nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
+def _levels(levels: nn.ModuleList) -> list[Level]:
+    return [level for level in levels if isinstance(level, Level)]
+
+
+def _shortcut(level: Level) -> nn.Conv3d | None:
+    """The 1x1x1 convolution where a level changes its width; ``None`` where it does not."""
+    block = level.block[0]
+    assert isinstance(block, ResBlock)
+    return None if block.nin_shortcut is None else block.nin_shortcut.conv
+
+
+def _encoder(model: OpenSoraVAE_V1_3) -> None:
+    encoder, config = model.encoder, model.config
+    _carry(encoder.conv_in.conv, sources=COLOURS)
+    for level in _levels(encoder.down):
+        shortcut = _shortcut(level)
+        if shortcut is not None:
+            _carry(shortcut)
+        if isinstance(level.downsample, Downsample2D):
+            _carry(level.downsample.conv, rows=(0.5, 0.5, 0.0))
+        elif isinstance(level.downsample, Downsample3D):
+            _carry(level.downsample.conv.conv, rows=(0.0, 0.5, 0.5))
+    group = config.widths[-1] // config.norm_groups
+    last = _shortcut(_levels(encoder.down)[-1])
+    assert last is not None, "the last level of the encoder changes its width"
+    _constant(last, (CARRIED, CARRIED + 1), (STEADY, -STEADY))
+    others = group - CARRIED - 2
+    scale = ((CARRIED * 0.3 + 2 * STEADY**2 + others * 0.2) / group) ** 0.5
+    out = encoder.conv_out.conv
+    _clear(out, slice(COLOURS))
+    for c in range(COLOURS):
+        out.weight[c, c, -1, 1, 1] = LATENT_SCALE * scale
+        out.weight[c, c + COLOURS, -1, 1, 1] = -LATENT_SCALE * scale
+    _bias(out)[config.z_channels :] = START_LOGVAR
+
+
+def _decoder(model: OpenSoraVAE_V1_3) -> None:
+    decoder = model.decoder
+    _carry(decoder.conv_in.conv, sources=COLOURS, gain=1 / LATENT_SCALE)
+    behind_silu = False
+    for level in reversed(_levels(decoder.up)):
+        shortcut = _shortcut(level)
+        if behind_silu:
+            assert shortcut is not None, "levels of the decoder change their width"
+            _recombine(shortcut)
+        elif shortcut is not None:
+            _carry(shortcut)
+        behind_silu = isinstance(level.upsample, Upsample3D)
+        if isinstance(level.upsample, Upsample2D):
+            _carry(level.upsample.conv, rows=(0.25, 0.5, 0.25))
+        elif isinstance(level.upsample, Upsample3D):
+            _quiet(level.upsample.conv3d.norm2)
+    _output(model)
+
+
+def _quiet(norm: nn.GroupNorm) -> None:
+    """An upsampling block begins as ``silu(x) + x``."""
+    norm.weight.zero_()
+    norm.bias.zero_()
+
+
+def _output(model: OpenSoraVAE_V1_3) -> None:
+    """One colour in each of the first three groups: (c, -c, constant, anything)."""
+    config, decoder = model.config, model.decoder
+    group = config.ch // config.norm_groups
+    shortcut, norm, out = _shortcut(_levels(decoder.up)[0]), decoder.norm_out, decoder.conv_out
+    assert shortcut is not None, "the last level of the decoder changes its width"
+    carried = shortcut.weight[:CARRIED].clone()
+    scale = ((2 * 0.3 + STEADY**2) / group - (STEADY / group) ** 2) ** 0.5
+    for c in range(COLOURS):
+        at = c * group
+        shortcut.weight[at], shortcut.weight[at + 1] = carried[c], carried[c + COLOURS]
+        _bias(shortcut)[at : at + 2] = 0
+        _constant(shortcut, (at + 2,), (STEADY,))
+        norm.bias[at : at + 2] = STEADY / group / scale  # back to the middle
+        _clear(out, slice(c, c + 1))
+        out.weight[c, at, -1, 1, 1], out.weight[c, at + 1, -1, 1, 1] = scale, -scale
+
+
+def _carry(
+    conv: nn.Conv3d | nn.Conv2d,
+    sources: int = CARRIED,
+    rows: tuple[float, ...] | None = None,
+    gain: float = 1.0,
+) -> None:
+    """Let the first six outputs be the first six inputs, or the first three and their negatives; in space weighted by
+    ``rows`` in both directions, in time the present frame."""
+    _clear(conv, slice(CARRIED))
+    kernel = _kernel(conv, rows)
+    for k in range(CARRIED):
+        sign = 1.0 if sources == CARRIED or k < COLOURS else -1.0
+        conv.weight[k, k % sources] = sign * gain * kernel
+
+
+def _recombine(conv: nn.Conv3d) -> None:
+    """Make c and -c of ``silu(c) + c`` and ``silu(-c) - c``, whose difference is 3c."""
+    _clear(conv, slice(CARRIED))
+    for c in range(COLOURS):
+        for k, sign in ((c, 1 / 3), (c + COLOURS, -1 / 3)):
+            conv.weight[k, c], conv.weight[k, c + COLOURS] = sign, -sign
+
+
+def _constant(conv: nn.Conv3d, channels: tuple[int, ...], values: tuple[float, ...]) -> None:
+    for channel, value in zip(channels, values, strict=True):
+        conv.weight[channel] = 0
+        _bias(conv)[channel] = value
+
+
+def _kernel(conv: nn.Conv3d | nn.Conv2d, rows: tuple[float, ...] | None) -> Tensor:
+    """A kernel of the layer's size that keeps the present frame."""
+    size = conv.weight.shape[-1]
+    line = torch.zeros(size)
+    if rows is None:
+        line[size // 2] = 1
+    else:
+        line = torch.tensor(rows)
+    plane = torch.outer(line, line)
+    if conv.weight.ndim == 4:
+        return plane
+    kernel = torch.zeros(conv.weight.shape[2:])
+    kernel[-1] = plane
+    return kernel

@@ -1,0 +1,53 @@
+"""Everything that the page offers is something that a request takes."""
+
+import dataclasses
+
+import pytest
+
+from opensora.models import zoo
+from opensora.pipelines.request import GenerationRequest, parse_length
+from opensora.ui import choices
+
+
+def test_every_length_is_what_its_label_says() -> None:
+    for label, value in choices.LENGTHS:
+        frames = parse_length(value, fps=24)
+        assert f"{frames} frame" in label
+        if frames > 1:
+            assert float(label.split(" s")[0]) == pytest.approx(frames / 24, abs=0.35)
+
+
+@pytest.mark.parametrize("prompt", choices.EXAMPLES)
+def test_every_example_is_a_request_that_can_be_served(prompt: str) -> None:
+    assert GenerationRequest(prompt, model="tiny", length="49f").validated().prompt == prompt
+
+
+def test_every_choice_is_accepted_and_reaches_the_text() -> None:
+    for field, offered in (("camera_motion", choices.CAMERA), ("motion_score", choices.MOTION)):
+        for _, value in offered[1:]:
+            number = int(value) if field == "motion_score" else value
+            request = dataclasses.replace(GenerationRequest("a ball", model="tiny"), **{field: number}).validated()
+            assert request.texts(request.bundle())[0] != "a ball"
+    for label, value in choices.AESTHETIC[1:]:
+        request = GenerationRequest("a ball", model="tiny", aesthetic_score=float(value)).validated()
+        assert label.split(" · ")[1] in request.texts(request.bundle())[0]
+
+
+def test_every_model_says_where_it_is_and_what_it_needs() -> None:
+    offered = dict((value, label) for label, value in choices.models())
+    assert list(offered) == [preset.name for preset in zoo.PRESETS.values() if preset.supported]
+    assert "bundled" in offered["tiny"]
+    for name, label in offered.items():
+        if name != "tiny":
+            assert "GB to download" in label or "downloaded" in label
+            assert "GB GPU" in label
+        assert choices.resolutions(name)
+        own = choices.defaults(name)
+        assert own.steps >= 1 and own.guidance > 0 and own.image_guidance > 0
+
+
+def test_ratios_are_width_to_height_with_their_size_in_pixels() -> None:
+    offered = {value: label for label, value in choices.ratios("144p")}
+    assert offered["16:9"] == "16:9 wide · 256 × 144"
+    assert offered["9:16"] == "9:16 upright · 144 × 256"
+    assert offered["1:1"].startswith("1:1 square")

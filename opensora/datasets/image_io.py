@@ -33,15 +33,18 @@ def load_image(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray
         return _decoded(source, "The image")
     if isinstance(source, bytes):
         return _read(source, "The image")
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"The image is {type(source).__name__}; expected a file, a picture or a uint8 array.")
     path = Path(source)
-    if not path.is_file():
-        raise ValueError(f"There is no image file {path.name!r}; check the name.")
-    if path.stat().st_size > MAX_BYTES:
-        raise _too_large(path.name)
+    name = path.name if len(path.name) <= 80 else f"{path.name[:77]}..."
     try:
-        return _read(path.read_bytes(), path.name)
+        if not path.is_file():
+            raise ValueError(f"There is no image file {name!r}; check the name.")
+        if path.stat().st_size > MAX_BYTES:
+            raise _too_large(name)
+        return _read(path.read_bytes(), name)
     except OSError as error:
-        raise ValueError(f"{path.name} cannot be read: {error.strerror}.") from error
+        raise ValueError(f"{name} cannot be read: {error.strerror}.") from error
 
 
 def cover(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -142,9 +142,9 @@ class GenerationRequest:
             preset = zoo.PRESETS.get(self.model) if isinstance(self.model, str) else None
             unfit = self.model is None or (preset is not None and preset.supported)
             field = "resolution" if unfit else "model"
-            raise RequestError(field, str(error)) from None
+            raise RequestError(field, _sentence(error)) from None
         except ValueError as error:
-            raise RequestError("model", str(error)) from None
+            raise RequestError("model", _sentence(error)) from None
 
     def parts(self, bundle: Bundle) -> list[Part]:
         """The clip's parts in time, one for each run of the denoiser.
@@ -207,7 +207,7 @@ class GenerationRequest:
         _check_choice("cond_type", self.cond_type, COND_TYPES)
         _check_choice("dtype", self.dtype, DTYPES)
         if self.cond_type is not None and self.reference_image is None:
-            raise RequestError("cond_type", f"{self.cond_type} needs a reference image; give one.")
+            raise RequestError("cond_type", f"The cond type {self.cond_type} needs a reference image; give one.")
         for name, kinds in (("model", (str, Path)), ("resolution", str), ("aspect_ratio", str), ("device", str)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
@@ -318,6 +318,11 @@ def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str
             f"Got the aspect ratio {ratio[:40]!r}; choose one of {', '.join(offered)} (width:height).",
         )
     return ratio
+
+
+def _sentence(error: Exception) -> str:
+    """The message of an error, beginning with a capital."""
+    return str(error)[:1].upper() + str(error)[1:]
 
 
 def _words(field: str) -> str:

@@ -6,12 +6,14 @@ Measurements are kept in the user's cache folder, per network, device, dtype and
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 
@@ -41,7 +43,7 @@ class Speed:
 def speed(stage: str, key: str, device: torch.device, dtype: torch.dtype) -> Speed:
     """What is known of a stage (of :data:`STAGES`) for a key made by :func:`speed_key`."""
     known = _read().get(key, {}).get(stage)
-    if isinstance(known, int | float) and known > 0:
+    if _is_speed(known):
         return Speed(known / 1.4, float(known), known * 1.25, True)
     products = matrix_speed(str(device), dtype)
     low, likely, high = (share * products for share in USUAL[stage])
@@ -55,7 +57,7 @@ def remember(stage: str, key: str, flops: float, seconds: float) -> None:
     known = _read()
     entry = known.setdefault(key, {})
     before, now = entry.get(stage), flops / seconds
-    entry[stage] = MEMORY * before + (1 - MEMORY) * now if isinstance(before, int | float) else now
+    entry[stage] = MEMORY * before + (1 - MEMORY) * now if _is_speed(before) else now
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,11 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "opensora"
     return Path.home() / ".cache" / "opensora"
+
+
+def _is_speed(value: object) -> TypeGuard[float]:
+    """Whether what the file says can be a speed."""
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _path() -> Path:

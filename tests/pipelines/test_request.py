@@ -1,5 +1,6 @@
 """Requests: every wrong value is a sentence that names its field, and checking twice changes nothing."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ ANYTHING: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.binary(max_size=4), st.just([1])
 )
 
+IMAGES: st.SearchStrategy[Any] = st.one_of(
+    st.just(np.full((9, 16, 3), 80, np.uint8)),
+    st.just(Image.new("RGBA", (1, 500), (1, 2, 3, 4))),
+    st.just(np.zeros((4, 4), np.float32)),
+    st.just(np.zeros((0, 4, 3), np.uint8)),
+    st.sampled_from(["", ".", "/", "x" * 5000, "a\0b", "/dev/zero", "\ud800"]).flatmap(
+        lambda text: st.sampled_from([text, Path(text)])
+    ),
+)
+
 FIELDS = {
     "prompt": st.text(min_size=1, max_size=40) | ANYTHING,
     "model": st.sampled_from(["tiny", None]) | ANYTHING,
@@ -28,28 +39,44 @@ FIELDS = {
     "camera_motion": st.sampled_from(["static", "zoom in"]) | ANYTHING,
     "steps": st.integers(1, 100) | ANYTHING,
     "guidance": st.floats(1, 20) | ANYTHING,
+    "image_guidance": st.floats(1, 20) | ANYTHING,
     "negative_prompt": st.text(max_size=20) | ANYTHING,
     "seed": st.integers(0, 2**63 - 1) | ANYTHING,
     "num_videos": st.integers(1, 3) | ANYTHING,
     "loops": st.integers(1, 4) | ANYTHING,
-    "cond_type": st.none() | ANYTHING,
+    "reference_image": IMAGES | ANYTHING,
+    "cond_type": st.sampled_from(["i2v_head", "i2v_tail", None]) | ANYTHING,
+    "device": st.sampled_from(["cpu", "cuda:9", None]) | ANYTHING,
     "dtype": st.sampled_from(["bf16", None]) | ANYTHING,
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.fixed_dictionaries({"prompt": FIELDS["prompt"]}, optional={k: v for k, v in FIELDS.items() if k != "prompt"}))
 def test_a_request_is_complete_or_an_error_that_names_its_field(fields: dict[str, Any]) -> None:
-    request = GenerationRequest(**fields)
+    check(GenerationRequest(**fields), set(GenerationRequest.__dataclass_fields__))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(FIELDS)).flatmap(lambda name: st.tuples(st.just(name), FIELDS[name])))
+def test_one_wrong_field_is_the_one_that_is_named(field: tuple[str, Any]) -> None:
+    name, value = field
+    related = {"model": {"resolution"}, "loops": {"length"}, "reference_image": {"resolution"}}
+    check(GenerationRequest(**{"prompt": "a red ball", name: value}), {name, *related.get(name, set())})
+
+
+def check(request: GenerationRequest, fields: set[str]) -> None:
+    """A request is completed and stays as it is, or refused with a sentence on one of the fields."""
     try:
         done = request.validated()
     except RequestError as error:
-        assert error.field in GenerationRequest.__dataclass_fields__
-        assert str(error)[0].isupper()
+        assert error.field in fields
+        assert str(error)[0].isupper() or error.field == "reference_image"  # which may begin with a file's name
         assert str(error)[-1] in ".`)"
         assert len(str(error)) < 600
         return
-    assert done.validated() == done
+    same = dataclasses.replace(done.validated(), reference_image=done.reference_image)
+    assert same == done
     assert done.model and done.resolution and done.aspect_ratio and done.steps and done.guidance is not None
     parts = done.parts(done.bundle())
     assert sum(part.kept for part in parts) >= 1

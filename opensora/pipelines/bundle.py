@@ -128,7 +128,7 @@ def load_bundle(directory: str | Path) -> Bundle:
     folder = Path(directory).expanduser().resolve()
     if not (folder / CARD).is_file():
         raise ValueError(
-            f"{folder.name} is no bundle: expected a folder with {CARD} and {', '.join(FOLDERS.values())}."
+            f"The folder {folder.name} is no bundle: expected a folder with {CARD} and {', '.join(FOLDERS.values())}."
         )
     return Bundle(_read_card(folder / CARD), folder)
 

@@ -193,4 +193,4 @@ def _explained(path: str | Path) -> Iterator[None]:
         yield
     except (OSError, av.error.FFmpegError) as error:
         reason = _REASONS.get(error.errno or 0, (error.strerror or "writing failed").lower())
-        raise SaveError(f"{path} cannot be written: {reason}.") from error
+        raise SaveError(f"Cannot write {path}: {reason}.") from error

@@ -133,8 +133,10 @@ def _end_with(error: Exception, verbose: bool) -> NoReturn:
 
     if isinstance(error, Cancelled):
         _end("Stopped; nothing was written.", INTERRUPTED)
-    if isinstance(error, RequestError | PresetError):
+    if isinstance(error, RequestError):
         _end(str(error), BAD_REQUEST)
+    if isinstance(error, PresetError):
+        _end(f"{str(error)[:1].upper()}{str(error)[1:]}", BAD_REQUEST)
     if isinstance(error, GenerationError | HubError | LayoutError):
         _end(str(error), FAILED)
     if verbose:
@@ -144,5 +146,5 @@ def _end_with(error: Exception, verbose: bool) -> NoReturn:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    typer.echo(f"{sentence[:1].upper()}{sentence[1:]}", err=True)
+    typer.echo(sentence, err=True)
     raise typer.Exit(code)

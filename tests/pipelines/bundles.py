@@ -56,13 +56,15 @@ def fill(module: nn.Module, seed: int, spread: float) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + offset * 0.1)
 
 
-def write_bundle(folder: Path, seed: int = 0, z_channels: int = 4, **card: object) -> Path:
-    """Write a bundle of random networks; returns its folder."""
+def write_bundle(folder: Path, seed: int = 0, z_channels: int = 4, spoiled: bool = False, **card: object) -> Path:
+    """Write a bundle of random networks; returns its folder. The denoiser of a spoiled one makes no numbers."""
     torch.manual_seed(seed)
     vae_config = replace(VAE, z_channels=z_channels)
     stdit, vae = STDiT3(STDIT), OpenSoraVAE_V1_3(vae_config)
     fill(stdit, seed, 1.0)
     fill(vae, seed + 1, 1.5)
+    if spoiled:
+        nn.init.constant_(stdit.final_layer.linear.weight, float("nan"))
     for name, network, config in (("stdit", stdit, asdict(STDIT)), ("vae", vae, asdict(vae_config))):
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(config))

@@ -114,7 +114,7 @@ def test_a_disk_that_refuses_is_a_sentence_and_leaves_nothing(
         raise OSError(number, os.strerror(number), str(tmp_path / "out" / "secret"))
 
     monkeypatch.setattr(video_io.os, "replace", refuse)
-    with pytest.raises(SaveError, match=rf"^out/clip cannot be written: {words}.*\.$") as caught:
+    with pytest.raises(SaveError, match=rf"^Cannot write out/clip: {words}.*\.$") as caught:
         finished(frames).save("out/clip")
     assert str(tmp_path) not in str(caught.value)
     assert isinstance(caught.value, GenerationError) and caught.value.stage == "saving"

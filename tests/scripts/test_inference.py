@@ -1,0 +1,171 @@
+"""The inference script: config files, overrides in both spellings, prompt files, numbers that never collide."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from pipelines.bundles import write_bundle
+from typer.testing import CliRunner, Result
+
+from opensora.config import ConfigError, load_config
+from opensora.datasets.video_io import read_metadata
+from opensora.pipelines.build import release_models
+from opensora.pipelines.request import GenerationRequest
+from scripts.diffusion.inference import app, next_number, overrides, read_prompts
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs" / "diffusion" / "inference"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A config file for random networks."""
+    folder = tmp_path_factory.mktemp("script")
+    bundle = write_bundle(folder / "random")
+    file = folder / "random.py"
+    file.write_text(
+        "from pathlib import Path\n"
+        "from opensora.pipelines.request import GenerationRequest\n"
+        f'config = GenerationRequest("a blue box", model=Path({str(bundle)!r}), length="2f", steps=2)\n'
+    )
+    yield file
+    release_models()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert "Traceback" not in result.output
+    return result
+
+
+def settings(file: Path) -> dict[str, object]:
+    return read_metadata(file)["settings"]
+
+
+def test_files_are_numbered_and_never_replaced(config: Path, folder: Path) -> None:
+    options = ("--num_frames", "1", "--seed", "4", "--save-dir", "samples")
+    first = run(config, "--prompt", "a red ball", "--prompt", "raining, sea", *options)
+    assert first.exit_code == 0, first.output
+    kept = (folder / "samples" / "sample_0000.png").read_bytes()
+    again = run(config, "--num-videos", "2", *options)
+    assert again.exit_code == 0, again.output
+    names = sorted(path.name for path in (folder / "samples").iterdir())
+    assert names == ["sample_0000.png", "sample_0001.png", "sample_0002-1.png", "sample_0002-2.png"]
+    assert (folder / "samples" / "sample_0000.png").read_bytes() == kept
+    prompts = [settings(folder / "samples" / name)["prompt"] for name in names]
+    assert prompts == ["a red ball", "raining, sea", "a blue box", "a blue box"]
+    assert "samples/sample_0002-2.png  256×144, picture, seed 5" in again.stdout
+
+
+def test_overrides_are_taken_in_both_spellings(config: Path, folder: Path) -> None:
+    done = run(config, "steps=3", "--aspect-ratio", "9:16", "--cfg_scale=4", "--length", "1f", "motion_score=2")
+    assert done.exit_code == 0, done.output
+    told = settings(folder / "samples" / "sample_0000.png")
+    wanted = {"steps": 3, "aspect_ratio": "9:16", "guidance": 4.0, "num_frames": 1, "motion_score": 2}
+    assert wanted.items() <= told.items()
+
+
+def test_names_of_the_public_code_are_known() -> None:
+    given = ["--num_frames", "65", "--cfg-scale", "-1", "seed=3", "--ref=a.png", "--neg-prompt", "a=b"]
+    assert overrides(given) == ["length=65", "guidance=-1", "seed=3", "reference_image=a.png", "negative_prompt=a=b"]
+    with pytest.raises(ConfigError, match="--steps without a value"):
+        overrides(["--steps"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--num_frame", "3"), "has no setting 'num_frame'"),
+        (("nonsense",), "expected key=value"),
+        (("steps=many",), "got 'many', expected int"),
+        (("--prompt", " "), "The prompt is empty"),
+        (("--prompt", "a ball", "--prompt", "x" * 5000), "at most 4000"),
+        (("--image", "nowhere.png"), "no image file 'nowhere.png'"),
+        (("--prompt-file", "nowhere.txt"), "nowhere.txt cannot be read"),
+        (("resolution=720p",), "not t2v at 720p"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_before_anything_is_made(
+    config: Path, folder: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    done = run(config, *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_config_of_something_else_is_refused() -> None:
+    done = run(ROOT / "configs" / "vae" / "train" / "tiny.py")
+    assert done.exit_code == 2
+    assert "expected a GenerationRequest" in done.stderr
+    done = run(CONFIGS / "tini.py")
+    assert done.exit_code == 2
+    assert "Did you mean 'tiny.py'" in done.stderr
+
+
+def test_prompts_come_from_text_and_tables(tmp_path: Path) -> None:
+    text, table, other = tmp_path / "prompts.txt", tmp_path / "prompts.csv", tmp_path / "other.csv"
+    text.write_text("a red ball\n\n  빨간 공  \n", encoding="utf-8")
+    table.write_text('\ufeffpath,text\nx.mp4,"raining, sea"\ny.mp4,\nz.mp4,snow\n', encoding="utf-8")
+    other.write_text("path,caption\nx,y\n")
+    assert read_prompts(text) == ["a red ball", "빨간 공"]
+    assert read_prompts(table) == ["raining, sea", "snow"]
+    with pytest.raises(ConfigError, match="columns path, caption; expected one named 'text'"):
+        read_prompts(other)
+    text.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not text in UTF-8"):
+        read_prompts(text)
+    text.write_text("\n \n")
+    with pytest.raises(ConfigError, match="There is no prompt in"):
+        read_prompts(text)
+
+
+def test_numbers_go_on_from_the_highest(tmp_path: Path) -> None:
+    assert next_number(tmp_path / "new") == 0
+    for name in ("sample_0003.mp4", "sample_0011-2.png", "sample_x.mp4", "other_0099.mp4"):
+        (tmp_path / name).touch()
+    assert next_number(tmp_path) == 12
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.name)
+def test_every_shipped_config_is_a_request_that_can_be_served(file: Path, tmp_path: Path) -> None:
+    request = load_config(file)
+    assert isinstance(request, GenerationRequest)
+    if request.mode == "t2v" and request.cond_type is not None:
+        from PIL import Image
+
+        Image.new("RGB", (640, 360), (9, 90, 180)).save(tmp_path / "image.png")
+        request = GenerationRequest(**{**asdict(request), "reference_image": str(tmp_path / "image.png")})
+    done = request.validated()
+    assert done.model == request.model
+    assert done.bundle().preset is not None
+
+
+def test_torchrun_with_one_process_works_and_several_are_refused(config: Path, folder: Path) -> None:
+    script = [ROOT / "scripts" / "diffusion" / "inference.py", config, "--length", "1f", "--save-dir", "samples"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"]
+    done = subprocess.run([*launch, *script], env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "samples" / "sample_0000.png").is_file()
+    for rank, words in (("0", "Got 2 processes"), ("1", "")):
+        environment |= {"WORLD_SIZE": "2", "RANK": rank}
+        done = subprocess.run(
+            [sys.executable, *script], env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 2
+        assert words in done.stderr and "Traceback" not in done.stderr
+    assert len(list((folder / "samples").iterdir())) == 1

@@ -9,7 +9,7 @@ from opensora.jobs.queue import JobQueue
 from opensora.models import zoo
 from opensora.ui import choices, handlers, render
 from opensora.ui.handlers import FIELDS, Handlers
-from opensora.ui.picture import ReferenceImage
+from opensora.ui.picture import reference_input
 
 STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 0.5
@@ -119,14 +119,7 @@ def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
             autofocus=True,
             elem_id="prompt",
         )
-        inputs["reference_image"] = ReferenceImage(
-            label="First frame (optional)",
-            type="filepath",
-            sources=["upload"],
-            height=96,
-            elem_id="image",
-            buttons=[],
-        )
+        inputs["reference_image"] = reference_input(label="First frame (optional)", height=96, elem_id="image")
     crop = gr.HTML("", elem_id="crop", js_on_load=None)
     with gr.Row(elem_classes="os-actions"):
         generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3, min_width=140)
@@ -201,11 +194,13 @@ def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> 
     latest = {"trigger_mode": "always_last", **QUIET}
     image, ratio, resolution = inputs["reference_image"], inputs["aspect_ratio"], inputs["resolution"]
     own = [inputs[name] for name in ("steps", "guidance", "image_guidance")]
-    inputs["model"].input(handlers.choose_model, inputs["model"], [resolution, ratio, *own], **QUIET)
+    chosen = inputs["model"].input(handlers.choose_model, inputs["model"], [resolution, ratio, *own], **QUIET)
+    chosen.then(acts.preflight, values, notes.cost, **QUIET)
     resolution.change(handlers.choose_resolution, [resolution, ratio], ratio, **QUIET)
     image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **latest)
     ratio.change(handlers.show_crop, [image, resolution, ratio], notes.crop, **latest)
     for name in FIELDS:
-        typed = isinstance(inputs[name], gr.Textbox)
-        (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **latest)
-        (inputs[name].input if typed else inputs[name].change)(None, None, notes.refusal, js="() => ''", **QUIET)
+        if name != "model":  # its resolution has to follow first
+            typed = isinstance(inputs[name], gr.Textbox)
+            (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **latest)
+        inputs[name].change(None, None, notes.refusal, js="() => ['']", **QUIET)

@@ -15,18 +15,16 @@ SHADE = 0.28
 """Brightness of what is cut off."""
 
 
-class ReferenceImage(gr.Image):
-    """Gradio's image input that hands over the uploaded file untouched.
+def reference_input(**options: Any) -> gr.Image:
+    """Gradio's image input, handing over the uploaded file untouched.
 
     Gradio itself would decode the file first: 16-bit pictures would lose their greys, and a damaged one would end in an
-    error that says nothing. :func:`opensora.datasets.image_io.load_image` reads it instead.
+    error that says nothing. :func:`opensora.datasets.image_io.load_image` reads it instead. (A subclass would do, but
+    gradio writes a stub file beside the module of every component class.)
     """
-
-    is_template = True  # drawn by gradio's own image component
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The uploaded file's path."""
-        return None if payload is None else payload.path
+    component = gr.Image(type="filepath", sources=["upload"], buttons=[], **options)
+    setattr(component, "preprocess", lambda payload: None if payload is None else payload.path)  # noqa: B010
+    return component
 
 
 def crop_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:

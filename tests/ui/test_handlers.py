@@ -283,3 +283,11 @@ def test_a_picture_that_cannot_be_used_is_a_sentence(tmp_path: Path, data: bytes
     assert ratio == SKIP and reason in html and "role='alert'" in html
     assert str(tmp_path) not in html
     assert handlers.choose_image(None, "144p") == (SKIP, "")
+
+
+def test_the_page_explains_itself_when_no_model_is_here(acts: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = handlers.zoo.PresetStatus(False, ("assets/tiny/stdit",), 0, Path())
+    monkeypatch.setattr(handlers.zoo, "status", lambda preset: missing)
+    _, models, _, panel, *_ = acts.open(None)
+    assert "Nothing can be generated yet." in panel and "They come with a clone of the repository" in panel
+    assert "its files are missing" in dict((value, label) for label, value in models["choices"])["tiny"]

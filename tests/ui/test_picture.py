@@ -62,7 +62,7 @@ def test_an_upload_is_handed_over_untouched(tmp_path: Path) -> None:
     file = tmp_path / "deep.png"
     Image.fromarray(np.arange(65_536, dtype=np.uint16).reshape(256, 256)).save(file)
     before = file.read_bytes()
-    component = picture.ReferenceImage(type="filepath")
+    component = picture.reference_input(label="First frame")
     path = component.preprocess(ImageData(path=str(file), orig_name="deep.png"))
     assert path == str(file) and file.read_bytes() == before
     assert component.preprocess(None) is None

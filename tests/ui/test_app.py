@@ -1,0 +1,83 @@
+"""``app.py`` from a terminal: quick to answer, clear about mistakes, quiet at the end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    names = ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_TEMP_DIR", "OPENSORA_OUTPUT_DIR")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {**kept, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **extra}
+
+
+def run(*arguments: str, **extra: str) -> tuple[int, str]:
+    """Exit status and everything printed, frames and line breaks taken out."""
+    done = subprocess.run(
+        [sys.executable, "app.py", *arguments],
+        cwd=ROOT,
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return done.returncode, re.sub(r"[\s│╭╮╰╯─]+", " ", done.stdout + done.stderr)
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, text = run("--port", str(port), "--output-dir", str(tmp_path))
+        assert status == 2 and f"Port {port} is in use." in text and "Traceback" not in text
+        status, text = run("--output-dir", str(tmp_path), GRADIO_SERVER_PORT=str(port))
+        assert status == 2 and f"Port {port} is in use." in text
+
+
+def test_wrong_arguments_are_sentences(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, part in (
+        (("--model", "sora"), "Got 'sora'; choose one of tiny, "),
+        (("--host", "no.such.host.invalid"), "There is no address 'no.such.host.invalid' on this machine."),
+        (("--output-dir", str(tmp_path / "file" / "below")), "Nothing can be written to"),
+        (("--port", "70000"), "65535"),
+    ):
+        status, text = run(*("--output-dir", str(tmp_path / "out")), *arguments)
+        assert status == 2 and part in text and "Traceback" not in text, text
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["at-once", "after-loading"])
+def test_it_serves_and_ends_on_control_c(tmp_path: Path, warm: bool) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", "0", "--output-dir", str(tmp_path / "out")],
+        cwd=ROOT,
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        found = next(filter(None, (re.search(r"http://localhost:\d+", line) for line in process.stdout)))
+        with urllib.request.urlopen(f"{found[0]}/healthz", timeout=60) as answer:
+            assert answer.read() == b'{"status":"ok"}'
+        if warm:
+            assert any("loaded" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) == 0, rest
+        assert time.monotonic() - start < 60 and "Traceback" not in rest and "Stopping." in rest
+        assert list(tmp_path.glob("opensora-uploads-*")) == []
+    finally:
+        process.kill()

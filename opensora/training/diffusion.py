@@ -36,6 +36,9 @@ class Stage:
     """Bucket names with their relative frequencies."""
     tokens: int
     """Tokens of a batch in each process: the number of clips is this divided by the tokens of one clip."""
+    shift: bool = True
+    """Shift training times by size and length as published. For pictures much smaller than 512 x 512 that leaves little
+    of the noisy end, where colour, place and direction are decided; without it all sizes see the same times."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def draw_condition(config: DiffusionTrainConfig, rng: np.random.Generator, laten
     kind = rng.random()
     if latent_frames == 1 or kind < config.text_share:
         return Condition(None, "keep")
-    given = 1 if kind < config.text_share + config.head_share else int(rng.integers(2, min(6, latent_frames)))
+    one = latent_frames < 3 or kind < config.text_share + config.head_share
+    given = 1 if one else int(rng.integers(2, min(6, latent_frames)))
     drop = rng.random()
     if drop < config.drop_text_given_image:
         return Condition(tuple(range(given)), "cond")
@@ -138,7 +142,9 @@ class DiffusionTrainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = STDiT3(config.model).to(self.device).train()
         self.text = T5Encoder.from_pretrained(config.text, max_length=config.model.model_max_length)
-        self.scheduler = RFLOW(use_timestep_transform=True, sample_method=config.sample_method)
+        self.schedulers = {
+            shift: RFLOW(use_timestep_transform=shift, sample_method=config.sample_method) for shift in (False, True)
+        }
         self.ema = EMA(self.model, config.ema_decay)
         self.optimizers = Optimizers(self.model, config.optimizer, config.lr, config.weight_decay)
         self.cache: dict[str, CaptionedLatents] = {}
@@ -162,8 +168,10 @@ class DiffusionTrainer:
         raise ValueError(f"unknown bucket {name!r}; the recipe has {[b.name for b in self.config.buckets]}.")
 
     def latents(self, name: str) -> CaptionedLatents:
-        """Cached clips of a bucket, read once."""
-        if name not in self.cache:
+        """Cached clips of a bucket; read again when the cache has grown since, looked for every 100 updates."""
+        if name not in self.cache or (
+            self.step % 100 == 0 and len(self.cache[name].captions) < self.bucket(name).clips
+        ):
             self.cache[name] = load(self.bucket(name), Path(self.config.latents))
         return self.cache[name]
 
@@ -184,13 +192,14 @@ class DiffusionTrainer:
         """One update; returns the loss."""
         shared = np.random.default_rng((self.config.seed, self.step))  # all processes take clips of one shape
         own = np.random.default_rng((self.config.seed, self.step, self.workers.rank))
-        bucket, z, captions = self.batch(stage_at(self.config, self.step), shared, own)
+        stage = stage_at(self.config, self.step)
+        bucket, z, captions = self.batch(stage, shared, own)
         condition = draw_condition(self.config, own, z.shape[2])
         seed = (self.config.seed * 1_000_003 + self.step) * 64 + self.workers.rank
         generator = torch.Generator(self.device).manual_seed(seed)
         torch.manual_seed(seed)  # caption dropout inside the network
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            loss = self.loss(bucket, z, captions, condition, generator)
+            loss = self.loss(bucket, z, captions, condition, generator, stage.shift)
         loss.backward()
         self.workers.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
@@ -199,10 +208,16 @@ class DiffusionTrainer:
         )
         self.ema.update(self.model)
         self.step += 1
-        return {"loss": float(loss), "grad": float(norm)}
+        return {"loss": loss.item(), "grad": norm.item()}
 
     def loss(
-        self, bucket: LatentBucket, z: Tensor, captions: list[str], condition: Condition, generator: torch.Generator
+        self,
+        bucket: LatentBucket,
+        z: Tensor,
+        captions: list[str],
+        condition: Condition,
+        generator: torch.Generator,
+        shift: bool = True,
     ) -> Tensor:
         """Mean velocity error of a batch of latents (B, C, T, H, W)."""
         text = self.text.encode(captions)
@@ -210,7 +225,7 @@ class DiffusionTrainer:
         y, mask = text["y"][:, :, :length].to(self.device), text["mask"][:, :length].to(self.device)
         batch = len(captions)
         size = {"height": bucket.height, "width": bucket.width, "fps": self.config.fps, "num_frames": bucket.frames}
-        losses = self.scheduler.training_losses(
+        losses = self.schedulers[shift].training_losses(
             self.model,
             z,
             {"y": y, "mask": mask, **{k: torch.full((batch,), float(v), device=self.device) for k, v in size.items()}},

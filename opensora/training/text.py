@@ -48,7 +48,7 @@ class TextTrainConfig:
     """Attention heads."""
     max_length: int = 96
     """Tokens seen of a caption."""
-    steps: int = 2600
+    steps: int = 2000
     """Updates."""
     batch: int = 48
     """Captions in a step."""

@@ -219,10 +219,11 @@ class VAETrainer:
 
     @torch.no_grad()
     def latent_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean of each latent channel, and one standard deviation for all of them.
+        """Mean of each latent channel and its scale: halfway, geometrically, between its own standard deviation and
+        that of all channels.
 
-        One common scale keeps channels that carry little from being blown up to unit variance, which would make the
-        denoiser spend its capacity on them.
+        With one scale for all, colours (the first channels) would drown in noise long after the details; with its own
+        for each, channels that carry little would take as much of the denoiser's capacity as colours.
         """
         bucket = max(self.config.buckets, key=lambda b: b.frames)
         moments = []
@@ -231,8 +232,9 @@ class VAETrainer:
             moments.append(self.model.posterior(clip.to(self.device)).mean.float().flatten(2))
         values = torch.cat(moments, dim=2).transpose(0, 1).flatten(1)
         mean = values.mean(1)
-        std = float((values - mean[:, None]).std())
-        return tuple(mean.tolist()), (std,) * len(mean)
+        spread = (values - mean[:, None]).square().mean(1).sqrt()
+        scale = (spread * spread.square().mean().sqrt()).sqrt()
+        return tuple(mean.tolist()), tuple(scale.tolist())
 
 
 def kl_per_element(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ nonlinearity. All other weights are random, and the residual branches start at z
 Legend: c one of the three colours; its channel is c, that of its negative c + 3.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,18 @@ START_LOGVAR = -4.0
 
 
 def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
-    """Set the starting weights and lay them out for fast convolutions."""
+    """Set the starting weights and lay them out for fast convolutions.
+
+    Raises:
+        ValueError: neighbouring levels have the same width, or fewer than three groups or four channels in one.
+    """
+    config = model.config
+    grows = all(a != b for a, b in pairwise(config.widths))
+    if not grows or config.norm_groups < COLOURS or config.ch < 4 * config.norm_groups:
+        raise ValueError(
+            f"the widths are {config.widths} in {config.norm_groups} groups; training needs another width on every "
+            f"level, {COLOURS} groups or more, and 4 channels or more in a group."
+        )
     with torch.no_grad():
         for module in model.modules():
             _zero_branch(module)

@@ -4,10 +4,13 @@ import logging
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from opensora.config import load_config
-from opensora.training.vae import VAETrainConfig, VAETrainer
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.pipelines import preview
+from opensora.training.vae import VAETrainConfig, VAETrainer, sample_clip, to_pixels
 
 
 def main(
@@ -26,6 +29,17 @@ def main(
     trainer.run(max_seconds)
     if export is not None:
         trainer.export(export)
+        fit_preview(recipe, export)
+
+
+@torch.inference_mode()
+def fit_preview(recipe: VAETrainConfig, folder: Path, clips: int = 8) -> None:
+    """Write the linear map from latents to colours that shows forming frames."""
+    vae = OpenSoraVAE_V1_3.from_pretrained(folder).eval()
+    bucket = max(recipe.buckets, key=lambda b: b.frames * b.height * b.width / b.batch)
+    samples = [to_pixels(sample_clip(recipe, 20_000_000 + i, bucket)[None]) for i in range(clips)]
+    latents = torch.cat([vae.encode(pixels).float() for pixels in samples])
+    preview.fit(latents, torch.cat(samples)).save(folder)
 
 
 if __name__ == "__main__":

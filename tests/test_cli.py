@@ -113,7 +113,7 @@ def test_every_option_reaches_the_request(bundle: Path, folder: Path) -> None:
         "--seed": "9",
         "--num-videos": "2",
         "--loops": "1",
-        "--dtype": "fp32",
+        "--dtype": "bf16",
         "--device": "cpu",
         "--cond-type": "i2v_head",
     }
@@ -137,7 +137,7 @@ def test_every_option_reaches_the_request(bundle: Path, folder: Path) -> None:
         "cond_type": "i2v_head",
     }
     assert expected.items() <= told["settings"].items()
-    assert (told["plan"]["dtype"], told["plan"]["device"]) == ("fp32", "cpu")
+    assert (told["plan"]["dtype"], told["plan"]["device"]) == ("bf16", "cpu")
 
 
 def test_without_an_output_new_files_are_made_and_none_replaced(bundle: Path, folder: Path) -> None:

@@ -17,6 +17,8 @@ BROWSER_KEY = "opensora-page"
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Of every event: the page draws its own progress and is no API."""
+LATEST: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "trigger_mode": "always_last"}
+"""Of events that work out a note on the settings: the old one is dim until the new one is there."""
 
 TO_RESULT = "() => { if (innerWidth < 820) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
 """On a small screen the result is below the settings: go there."""
@@ -168,9 +170,7 @@ def _advanced(default_model: str, resolution: str) -> Inputs:
         inputs["num_videos"] = gr.Slider(
             1, 4, value=1, step=1, label="Clips", info="Each with the next seed", elem_id="clips"
         )
-        inputs["loops"] = gr.Slider(
-            1, 8, value=1, step=1, label="Loops", info="Each goes on from the last", elem_id="loops"
-        )
+        inputs["loops"] = gr.Slider(1, 8, value=1, step=1, label="Loops", info="Parts of a long clip", elem_id="loops")
     return inputs
 
 
@@ -191,16 +191,15 @@ def _examples() -> list[tuple[str, gr.Button]]:
 
 def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> None:
     """Dependent inputs, the crop and the cost follow every change."""
-    latest = {"trigger_mode": "always_last", **QUIET}
     image, ratio, resolution = inputs["reference_image"], inputs["aspect_ratio"], inputs["resolution"]
     own = [inputs[name] for name in ("steps", "guidance", "image_guidance")]
     chosen = inputs["model"].input(handlers.choose_model, inputs["model"], [resolution, ratio, *own], **QUIET)
-    chosen.then(acts.preflight, values, notes.cost, **QUIET)
+    chosen.then(acts.preflight, values, notes.cost, **LATEST)
     resolution.change(handlers.choose_resolution, [resolution, ratio], ratio, **QUIET)
-    image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **latest)
-    ratio.change(handlers.show_crop, [image, resolution, ratio], notes.crop, **latest)
+    image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **LATEST)
+    ratio.change(handlers.show_crop, [image, resolution, ratio], notes.crop, **LATEST)
     for name in FIELDS:
         if name != "model":  # its resolution has to follow first
             typed = isinstance(inputs[name], gr.Textbox)
-            (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **latest)
+            (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **LATEST)
         inputs[name].change(None, None, notes.refusal, js="() => ['']", **QUIET)

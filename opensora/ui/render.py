@@ -31,6 +31,9 @@ STATES = {
     JobState.CANCELLED: "Cancelled",
 }
 
+UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (math.inf, 86_400, "days"))
+"""Below how many seconds a duration is said in which unit."""
+
 COST_HINT = "<p class='os-faint'>Size, length and time are shown here before you generate.</p>"
 
 
@@ -53,7 +56,7 @@ def size(count: int) -> str:
 
 def span(low: float, high: float) -> str:
     """A range of durations, rounded away from the middle; one number when both ends read the same."""
-    unit, name = (1, "s") if high < 120 else (60, "min") if high < 7200 else (3600, "h")
+    unit, name = next((unit, name) for below, unit, name in UNITS if high < below)
     ends = max(1, math.floor(low / unit)), max(1, math.ceil(high / unit))
     return f"{ends[0]} {name}" if ends[0] == ends[1] else f"{ends[0]} – {ends[1]} {name}"
 

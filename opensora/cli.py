@@ -53,9 +53,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to show; |0| … |1| … gives every loop its own text.")],
     image: Annotated[Path | None, typer.Option(help="Picture that the clip starts from.")] = None,
     resolution: Annotated[str | None, typer.Option(help="144p, 360p or 720p; default: the model's own.")] = None,
-    aspect_ratio: Annotated[
-        str | None, typer.Option(help="Width:height, 9:16 is upright; default: 16:9, or the image's.")
-    ] = None,
+    aspect_ratio: Annotated[str | None, typer.Option(help="Width:height; 9:16 is upright. Default: 16:9.")] = None,
     length: Annotated[str, typer.Option(help="Seconds (2s) or frames (49f), up to 15 s; 1f makes a picture.")] = "2s",
     motion_score: Annotated[int | None, typer.Option(help="Strength of motion, 1 to 7.")] = None,
     aesthetic_score: Annotated[float | None, typer.Option(help="Beauty, 0 to 10; 6.5 and more is excellent.")] = None,
@@ -75,9 +73,7 @@ def generate(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: what suits the device.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the best.")] = None,
-    cond_type: Annotated[
-        str | None, typer.Option(help="Where the image goes: i2v_head (first frame), i2v_tail (last) or i2v_loop.")
-    ] = None,
+    cond_type: Annotated[str | None, typer.Option(help="Image's place: i2v_head, i2v_tail or i2v_loop.")] = None,
     output: Annotated[
         str | None,
         typer.Option(help="File (replaced if it exists), or a folder with a slash at its end; default: outputs/."),

@@ -85,6 +85,9 @@ def test_a_prompt_becomes_a_clip_that_plays_in_its_own_colours(visit: Visit) -> 
         assert error.mean() < 2.5 and np.abs((seen - decoded[index]).mean((0, 1))).max() < 2.0
     assert visit.outside() == []
     assert visit.failures == []
+    before = len(visit.requests)
+    page.wait_for_timeout(1500)
+    assert len(visit.requests) == before  # nothing is polled when nothing runs
 
 
 def test_a_dropped_image_picks_the_aspect_ratio_and_becomes_the_first_frame(visit: Visit, tmp_path: Path) -> None:
@@ -116,8 +119,8 @@ def test_a_dropped_image_picks_the_aspect_ratio_and_becomes_the_first_frame(visi
 
 def test_cancel_stops_within_a_step_and_the_next_job_runs(visit: Visit) -> None:
     page = visit.open()
-    page.fill("#prompt textarea", "a yellow star spins above the sea")
-    page.click("#generate")
+    page.click("#example-1")  # an example runs on click
+    expect(page.locator("#prompt textarea")).to_have_value("a yellow star spins above the sea", timeout=WAIT)
     expect(page.locator("#progress")).to_contain_text("of 30", timeout=WAIT)
     page.click("#cancel")
     expect(page.locator("#panel")).to_contain_text("Cancelled. Nothing was saved.", timeout=WAIT)

@@ -81,10 +81,16 @@ test: $(DEV)
 bench: $(DEV)
 	$(PY) benchmarks/adherence.py $(ARGS)
 
+# PROCESSES=2 trains the denoiser in two processes at once.
+PROCESSES ?= 1
+DENOISER := configs/diffusion/train/tiny.py
+
 train-tiny: $(DEV)
-	$(PY) scripts/vae/train.py configs/vae/train/tiny.py $(ARGS)
-	$(PY) scripts/text/train.py configs/text/train/tiny.py $(ARGS)
-	$(PY) scripts/diffusion/train.py configs/diffusion/train/tiny.py $(ARGS)
+	$(PY) scripts/vae/train.py configs/vae/train/tiny.py --export assets/tiny/vae
+	$(PY) scripts/text/train.py configs/text/train/tiny.py --export assets/tiny/t5
+	$(PY) scripts/diffusion/encode.py $(DENOISER)
+	$(PY) -m torch.distributed.run --standalone --nproc_per_node $(PROCESSES) \
+	  scripts/diffusion/train.py $(DENOISER) --export assets/tiny/stdit
 
 colossalai: $(COLOSSALAI)
 	$(PY) -c "import colossalai; print('colossalai', colossalai.__version__)"

@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from opensora.pipelines.result import GenerationResult, Progress
 
 log = logging.getLogger("opensora")
+
+HEAD_START = 2.0
+"""Seconds in which the processor is left to the first page before torch is loaded."""
 
 
 def main(
@@ -112,6 +116,7 @@ def generate(
 
 def warm_up(model: str) -> None:
     """Load torch, and the networks if they are bundled, while the visitor is still typing."""
+    time.sleep(HEAD_START)
     from opensora.models import zoo
     from opensora.pipelines.build import build_models
 

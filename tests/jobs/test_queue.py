@@ -140,3 +140,63 @@ def test_a_bad_request_is_refused_before_it_is_queued(queue: JobQueue) -> None:
     with pytest.raises(RequestError):
         queue.submit(GenerationRequest(prompt=""), "me")
     assert queue.jobs("me") == []
+
+
+def test_a_job_that_is_asked_to_stop_says_so_until_it_has(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def stubborn(
+        request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: threading.Event
+    ) -> Clip:
+        cancel.wait(5)
+        stop.wait(5)
+        raise Cancelled()
+
+    queue = JobQueue(stubborn, tmp_path)
+    job = queue.submit(GenerationRequest(prompt="a"), "me")
+    until(lambda: queue.view(job, "me").state is JobState.RUNNING)
+    queue.cancel(job, "me")
+    assert queue.view(job, "me").stopping and queue.view(job, "me").state is JobState.RUNNING
+    stop.set()
+    view = queue.wait(job, "me", timeout=5)
+    assert (view.state, view.stopping) == (JobState.CANCELLED, False)
+    queue.close()
+
+
+def test_a_full_disk_is_a_sentence_leaves_nothing_and_the_next_job_runs(
+    queue: JobQueue, steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Clip, path: Path) -> list[Path]:
+        path.with_suffix(".part").write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    steps.go.release(6)
+    with monkeypatch.context() as broken:
+        broken.setattr(Clip, "save", full)
+        view = queue.wait(queue.submit(GenerationRequest(prompt="a"), "me"), "me", timeout=5)
+    assert view.state is JobState.FAILED and view.error is not None
+    assert "could not be written" in view.error and "No space left on device" in view.error
+    assert str(tmp_path) not in view.error
+    assert list(tmp_path.iterdir()) == []
+    assert queue.wait(queue.submit(GenerationRequest(prompt="b"), "me"), "me", timeout=5).state is JobState.DONE
+
+
+def test_a_closed_queue_takes_nothing_and_stops_what_runs(steps: Steps, tmp_path: Path) -> None:
+    queue = JobQueue(steps, tmp_path)
+    job = queue.submit(GenerationRequest(prompt="a"), "me")
+    until(lambda: queue.view(job, "me").state is JobState.RUNNING)
+    queue.close()
+    assert queue.view(job, "me").state is JobState.CANCELLED
+    with pytest.raises(RuntimeError, match="closed"):
+        queue.submit(GenerationRequest(prompt="b"), "me")
+
+
+def test_old_jobs_are_forgotten_and_unfinished_ones_are_not(steps: Steps, tmp_path: Path) -> None:
+    queue = JobQueue(steps, tmp_path, keep=2)
+    steps.go.release(12)
+    done = [queue.submit(GenerationRequest(prompt=str(i)), "me") for i in range(4)]
+    queue.wait(done[-1], "me", timeout=5)
+    last = queue.submit(GenerationRequest(prompt="last"), "me")
+    assert [view.id for view in queue.jobs("me")] == [last, done[3], done[2]]
+    assert queue.view(done[0], "me") is None and (tmp_path / done[0] / "video.mp4").exists()
+    queue.close()

@@ -1,7 +1,7 @@
 """The bundled autoencoder: Open-Sora 1.3's design with few channels.
 
-The published 32 normalisation groups would leave one channel in a group at the size of the pixels, which erases the mean
-of every feature map; four groups keep four channels in each.
+The published 32 normalisation groups would leave one channel in a group at the size of the pixels, which erases the
+mean of every feature map; four groups keep four channels in each.
 """
 
 from opensora.models.vae_v13.vae import VAEv13Config

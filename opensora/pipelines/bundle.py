@@ -13,6 +13,7 @@ from opensora.checkpoint import identity
 from opensora.checkpoint.locate import assets_folder
 from opensora.config import ConfigError, from_dict
 from opensora.models import zoo
+from opensora.sampling.conditions import IMAGE_FPS
 
 CARD = "bundle.json"
 COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop")
@@ -36,6 +37,8 @@ class BundleCard:
     """Rows of the table of sizes; the first is its default."""
     fps: int = 24
     """Frames per second of its clips."""
+    image_fps: int = 24
+    """Frames per second that the denoiser is told for a single picture; 120 for the published networks."""
     frames: tuple[int, ...] = (17, 33, 49, 65, 81, 97)
     """Clip lengths that the networks know, besides 1 for an image."""
     default_steps: int = 30
@@ -67,8 +70,8 @@ class BundleCard:
             raise ValueError(f"{CARD}: got cond_types {self.cond_types}; expected some of {', '.join(COND_TYPES)}.")
         if not self.frames or any(n < 17 or n % 16 != 1 for n in self.frames) or max(self.frames) < 33:
             raise ValueError(f"{CARD}: the frames are {self.frames}; expected 16k+1 each, one of them at least 33.")
-        if self.fps < 1 or self.default_steps < 1:
-            raise ValueError(f"{CARD}: fps and default_steps must be positive.")
+        if min(self.fps, self.image_fps, self.default_steps) < 1:
+            raise ValueError(f"{CARD}: fps, image_fps and default_steps must be positive.")
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def of_preset(preset: zoo.Preset) -> Bundle:
         modes=preset.modes,
         resolutions=preset.resolutions,
         fps=defaults.fps,
+        image_fps=defaults.fps if preset.bundled else int(IMAGE_FPS),
         frames=defaults.frames,
         default_steps=defaults.steps,
         default_guidance=defaults.guidance,

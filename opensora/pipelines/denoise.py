@@ -106,6 +106,7 @@ def _run(
         joins[:, list(given)] = 0
         z = torch.where(cond_mask.bool(), cond, z)
     by_image = bool(given) and joins is None
+    told = clip.fps if part.frames > 1 else config.bundle.card.image_fps
     result = scheduler.sample(
         models.stdit,
         models.text_encoder,
@@ -114,7 +115,7 @@ def _run(
         z_cond_mask=cond_mask if by_image else None,
         prompts=[clip.texts[index]],
         device=device,
-        additional_args={"height": clip.height, "width": clip.width, "num_frames": part.frames, "fps": clip.fps},
+        additional_args={"height": clip.height, "width": clip.width, "num_frames": part.frames, "fps": told},
         progress=False,
         mask=joins,
         mask_index=sorted(given) if by_image else None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 from browser.conftest import WAIT, Visit
 from PIL import Image
@@ -45,6 +46,12 @@ def result_file(visit: Visit, page: Page, selector: str = "#panel video") -> tup
     source = page.get_attribute(selector, "src")
     assert source is not None and source.startswith("files/")
     return f"{visit.server.url}/{source}", visit.server.outputs / source.removeprefix("files/")
+
+
+def work_of(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def test_a_prompt_becomes_a_clip_that_plays_in_its_own_colours(visit: Visit) -> None:
@@ -198,10 +205,13 @@ def test_a_model_that_is_not_here_says_how_to_get_it(visit: Visit) -> None:
 def test_an_idle_page_asks_for_nothing_and_fits_a_phone(visit: Visit) -> None:
     visit.page.set_viewport_size({"width": 360, "height": 740})
     page = visit.open()
+    while not any("loaded" in line for line in visit.server.lines):
+        page.wait_for_timeout(200)
     page.wait_for_timeout(800)
-    before = len([u for u in visit.requests if "heartbeat" not in u])
-    page.wait_for_timeout(2500)
-    assert len([u for u in visit.requests if "heartbeat" not in u]) == before
+    before, worked = len(visit.requests), work_of(visit.server.process.pid)
+    page.wait_for_timeout(3000)
+    assert work_of(visit.server.process.pid) - worked < 0.06  # 2 % of a core
+    assert len(visit.requests) == before
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     unlabelled = page.evaluate(
         "[...document.querySelectorAll('input, textarea, button, select')].filter(e => e.offsetParent"

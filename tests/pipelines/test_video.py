@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pipelines.bundles import write_bundle
 from torch import Tensor
 
 from opensora import generate_video
 from opensora.datasets.image_io import cover, load_image
+from opensora.models import zoo
 from opensora.pipelines import denoise as denoising
 from opensora.pipelines.build import build_models
+from opensora.pipelines.bundle import of_preset
 from opensora.pipelines.denoise import encode_reference
 from opensora.pipelines.pixels import decode
 from opensora.pipelines.request import RequestError
 from opensora.pipelines.result import GenerationResult
+from opensora.sampling.rectified_flow import RFLOW
 
 PICTURE = {"length": "1f", "steps": 2}
 
@@ -99,6 +103,24 @@ def test_every_setting_changes_the_picture(bundle_folder: Path, change: dict[str
     plain = make(bundle_folder, **PICTURE)
     changed = make(bundle_folder, **{**PICTURE, **change})
     assert not np.array_equal(plain.frames, changed.frames)
+
+
+def test_a_picture_is_told_the_frame_rate_that_its_network_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    sample = RFLOW.sample
+
+    def watch(self: RFLOW, *args: Any, **kwargs: Any) -> Tensor:
+        told.append(kwargs["additional_args"]["fps"])
+        return sample(self, *args, **kwargs)
+
+    monkeypatch.setattr(RFLOW, "sample", watch)
+    folder = write_bundle(tmp_path / "pictures", fps=12, image_fps=120)
+    make(folder, length=1)
+    make(folder, length=17)
+    assert told == [120, 12]
+    assert of_preset(zoo.PRESETS["opensora-1.3-t2v-360p"]).card.image_fps == 120
 
 
 def test_upright_ratios_are_upright(bundle_folder: Path) -> None:

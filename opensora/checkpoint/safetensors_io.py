@@ -1,6 +1,7 @@
 """Strict reading and writing of safetensors: every tensor has to be there, be expected and have the right shape."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,7 +63,8 @@ def save(
     metadata: Mapping[str, object],
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write the state of ``module`` to one safetensors file, atomically: readers see the old file or the new one.
+    """Write the state of ``module`` to one safetensors file, atomically: readers see the old file or the new one. The
+    same state and metadata give the same bytes.
 
     Args:
         module: on any device. A tensor known under several names is written once, under the first.
@@ -81,11 +83,25 @@ def save(
     os.close(handle)
     try:
         save_file(tensors, temporary, text)
+        _sort_header(Path(temporary))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sort_header(path: Path) -> None:
+    """Put the entries of a file's header in a fixed order; the library writes the metadata in a random one."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        metadata = dict(sorted(header.pop("__metadata__").items()))
+        ordered = {"__metadata__": metadata, **header}
+        text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= size, "the same entries take the same space"
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -181,3 +181,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_hash(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    module = torch.nn.Linear(3, 2)
+    metadata = {"role": "stdit", "family": "1.3", "steps": 5, "seed": 0, "title": "빨간 공", "a": 1, "b": 2, "c": 3}
+    names = [f"{n}.safetensors" for n in ("one", "two", "three")]
+    for name in names:
+        save(module, tmp_path / name, metadata)
+    assert len({(tmp_path / name).read_bytes() for name in names}) == 1
+    assert read_metadata(tmp_path / names[0])["title"] == "빨간 공"

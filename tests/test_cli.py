@@ -177,7 +177,7 @@ def test_a_bad_request_is_a_sentence_and_exit_code_2(
         (("generate", " "), "The prompt is empty"),
         (("generate", "x" * 5000), "at most 4000"),
         (("generate", "a ball", "--model", "tyni"), "Did you mean 'tiny'"),
-        (("generate", "a ball", "--model", "no/where"), "where is no bundle"),
+        (("generate", "a ball", "--model", "no/where"), "'where' is no bundle"),
         (("generate", "a ball", "--resolution", "720p"), "models --download opensora-1.3-t2v-720p"),
         (("models", "--download", "opensora-1.3-i2"), "Did you mean 'opensora-1.3-i2v'"),
         (("models", "--download", "opensora-2.0"), "not in this version"),

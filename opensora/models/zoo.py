@@ -256,9 +256,9 @@ def find(model: str | None = None, mode: str = "t2v", resolution: str | None = N
         return _first(mode, resolution)
     preset = PRESETS.get(model)
     if preset is None:
-        close = difflib.get_close_matches(model, PRESETS, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(model[:60], PRESETS, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise PresetError(f"got the model {model!r}, expected one of {', '.join(_supported_names())}.{hint}")
+        raise PresetError(f"got the model {model[:60]!r}, expected one of {', '.join(_supported_names())}.{hint}")
     if not preset.supported:
         raise PresetError(
             f"{preset.title} ({model}) is {preset.reason}. Choose one of {', '.join(_supported_names())}."
@@ -364,12 +364,12 @@ def _first(mode: str, resolution: str | None) -> Preset:
         if preset.supported and _fits(preset, mode, resolution):
             return preset
     offered = dict.fromkeys(r for p in PRESETS.values() if p.supported and mode in p.modes for r in p.resolutions)
-    raise PresetError(f"got the resolution {resolution!r}, expected one of {', '.join(offered)} for {mode}.")
+    raise PresetError(f"got the resolution {resolution!r:.60}, expected one of {', '.join(offered)} for {mode}.")
 
 
 def _misfit(preset: Preset, mode: str, resolution: str | None) -> str:
     """Why a preset cannot do what was asked, and which can."""
-    asked = mode if resolution is None else f"{mode} at {resolution}"
+    asked = mode if resolution is None else f"{mode} at {resolution:.60}"
     does = f"{', '.join(preset.modes)} at {', '.join(preset.resolutions)}"
     can = f"{preset.title} ({preset.name}) does {does}, not {asked}."
     wanted = resolution or preset.resolutions[0]

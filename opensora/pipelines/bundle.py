@@ -128,10 +128,15 @@ def load_bundle(directory: str | Path) -> Bundle:
     Raises:
         ValueError: no such folder, no card, or a card that is not one.
     """
-    folder = Path(directory).expanduser().resolve()
-    if not (folder / CARD).is_file():
+    try:
+        folder = Path(directory).expanduser().resolve()
+        here = (folder / CARD).is_file()
+    except (OSError, RuntimeError, ValueError):  # a name that no folder can have, or ~nobody
+        folder, here = Path(directory), False
+    if not here:
         raise ValueError(
-            f"The folder {folder.name} is no bundle: expected a folder with {CARD} and {', '.join(FOLDERS.values())}."
+            f"The folder {folder.name[:60]!r} is no bundle: expected a folder with {CARD} and "
+            f"{', '.join(FOLDERS.values())}."
         )
     return Bundle(_read_card(folder / CARD), folder)
 
@@ -153,7 +158,9 @@ def find_bundle(model: str | Path | None, mode: str = "t2v", resolution: str | N
         card = bundle.card
         if mode not in card.modes or (resolution is not None and resolution not in card.resolutions):
             does = f"{', '.join(card.modes)} at {', '.join(card.resolutions)}"
-            raise zoo.PresetError(f"{card.name} does {does}, not {mode}{f' at {resolution}' if resolution else ''}.")
+            raise zoo.PresetError(
+                f"{card.name} does {does}, not {mode}{f' at {resolution:.60}' if resolution else ''}."
+            )
         return bundle
     return of_preset(zoo.find(model, mode, resolution))
 

@@ -1,7 +1,6 @@
 """What a person asks for. Every field is checked before anything is loaded, and an error names its field."""
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,14 +115,18 @@ class GenerationRequest:
         done = dataclasses.replace(
             self,
             prompt=self.prompt.strip(),
+            motion_score=None if self.motion_score is None else int(self.motion_score),
             aesthetic_score=None if self.aesthetic_score is None else float(self.aesthetic_score),
             model=self.model if isinstance(self.model, Path) else card.name,
             resolution=resolution,
             aspect_ratio=ratio,
-            steps=card.default_steps if self.steps is None else self.steps,
+            steps=card.default_steps if self.steps is None else int(self.steps),
             guidance=card.default_guidance if self.guidance is None else float(self.guidance),
             image_guidance=card.default_image_guidance if self.image_guidance is None else float(self.image_guidance),
             negative_prompt=self.negative_prompt.strip(),
+            seed=None if self.seed is None else int(self.seed),
+            num_videos=int(self.num_videos),
+            loops=int(self.loops),
             reference_image=image,
             cond_type=(self.cond_type or card.cond_types[0]) if image is not None else None,
         )
@@ -261,24 +264,22 @@ def parse_length(length: str | int, fps: int) -> int:
     Raises:
         RequestError: it is no length, or not between one frame and 15 seconds.
     """
-    if isinstance(length, str):
-        match = _LENGTH.fullmatch(length)
-        if match is None:
-            raise RequestError("length", f"Got the length {length[:40]!r}; write seconds as 2s or frames as 49f.")
-        number = float(match[1])
+    longest = MAX_SECONDS * fps + 1
+    match = _LENGTH.fullmatch(length) if isinstance(length, str) else None
+    if match is not None:
+        number = min(float(match[1]), 2.0 * longest)  # hundreds of digits make an infinite number
         seconds = match[2].lower().startswith("s")
         if not seconds and number != int(number):
-            raise RequestError("length", f"Got the length {length[:40]!r}; frames are a whole number.")
+            raise RequestError("length", f"Got the length {_shown(length)}; frames are a whole number.")
         frames = max(1, round(number * fps)) if seconds and number > 0 else int(number)
-    elif isinstance(length, int) and not isinstance(length, bool):
-        frames = length
+    elif isinstance(length, int | np.integer) and not isinstance(length, bool):
+        frames = int(length)
     else:
-        raise RequestError("length", f"Got the length {length!r:.40}; write seconds as 2s or frames as 49f.")
-    if not 1 <= frames <= MAX_SECONDS * fps + 1:
+        raise RequestError("length", f"Got the length {_shown(length)}; write seconds as 2s or frames as 49f.")
+    if not 1 <= frames <= longest:
         raise RequestError(
             "length",
-            f"Got a length of {frames} frames; from 1 frame to {MAX_SECONDS} seconds ({MAX_SECONDS * fps} frames) "
-            "are possible.",
+            f"Got the length {_shown(length)}; from 1 frame to {MAX_SECONDS} seconds ({longest} frames) are possible.",
         )
     return frames
 
@@ -290,15 +291,15 @@ def _check_number(
         return
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     kind = "a whole number" if whole else "a number"
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-        raise RequestError(name, f"The {_words(name)} must be {kind} from {low} to {high}, not {value!r:.40}.")
+    if isinstance(value, bool) or not isinstance(value, kinds) or value != value:
+        raise RequestError(name, f"The {_words(name)} must be {kind} from {low} to {high}, not {_shown(value)}.")
     if not low <= value <= high:
-        raise RequestError(name, f"The {_words(name)} is {value}; it must be {kind} from {low} to {high}.")
+        raise RequestError(name, f"The {_words(name)} is {_shown(value)}; it must be {kind} from {low} to {high}.")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise RequestError(name, f"Got the {_words(name)} {value!r:.40}; choose one of {', '.join(choices)}.")
+    if value is not None and not (isinstance(value, str) and value in choices):
+        raise RequestError(name, f"Got the {_words(name)} {_shown(value)}; choose one of {', '.join(choices)}.")
 
 
 def _image(source: Any) -> Image.Image:
@@ -315,7 +316,7 @@ def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str
     if ratio not in offered:
         raise RequestError(
             "aspect_ratio",
-            f"Got the aspect ratio {ratio[:40]!r}; choose one of {', '.join(offered)} (width:height).",
+            f"Got the aspect ratio {_shown(ratio)}; choose one of {', '.join(offered)} (width:height).",
         )
     return ratio
 
@@ -323,6 +324,18 @@ def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str
 def _sentence(error: Exception) -> str:
     """The message of an error, beginning with a capital."""
     return str(error)[:1].upper() + str(error)[1:]
+
+
+def _shown(value: object) -> str:
+    """A value in an error, at most 40 characters of it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return repr(value[:40])
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _words(field: str) -> str:

@@ -149,6 +149,54 @@ def test_errors_are_sentences(fields: dict[str, Any], field: str, words: str) ->
     assert caught.value.field == field
 
 
+HOSTILE: dict[str, Any] = {
+    "true": True,
+    "numpy true": np.True_,
+    "huge": 10**400,
+    "too long to print": -(10**5000),
+    "nan": np.float32("nan"),
+    "infinite": float("-inf"),
+    "array": np.array([1, 2]),
+    "complex": 3j,
+    "object": object,
+    "bytes": b"x",
+    "long text": "x" * 100_000,
+    "infinite frames": "9" * 400 + "f",
+    "infinite seconds": "9" * 5000 + "s",
+    "half a character": "\ud800",
+    "colours": "\x1b[31mred",
+    "no folder": Path("nowhere"),
+    "nobody's folder": Path("~nobody/x"),
+    "long name": Path("x" * 5000),
+    "no name": Path("\0"),
+}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_no_value_of_any_field_is_more_than_a_short_sentence(value: Any) -> None:
+    for name in GenerationRequest.__dataclass_fields__:
+        try:
+            GenerationRequest(**{"prompt": "a red ball", name: value}).validated()
+        except RequestError as error:
+            assert error.field in {name, "resolution"}
+            assert len(str(error)) < 400 and str(error).isprintable(), str(error)
+            assert str(Path.cwd()) not in str(error)
+        else:
+            assert name in ("prompt", "negative_prompt", "device")  # the device is asked for when there is one to ask
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    numbers = {
+        "motion_score": np.uint8(3),
+        "steps": np.int16(9),
+        "seed": np.uint64(2**63 - 1),
+        "num_videos": np.uint8(2),
+    }
+    done = GenerationRequest("a ball", length=np.int64(17), loops=np.int32(2), **numbers).validated()  # type: ignore[arg-type]
+    assert all(type(getattr(done, name)) is int for name in (*numbers, "loops"))
+    assert sum(part.kept for part in done.parts(done.bundle())) == 33
+
+
 def test_a_name_never_opens_a_folder(tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text('{"name": "mine"}')
     with pytest.raises(RequestError, match="expected one of"):

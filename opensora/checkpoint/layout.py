@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 """Names of unsharded weights in the order of preference."""
@@ -105,6 +106,24 @@ def shards(index: Path) -> tuple[str, ...]:
     if not names:
         raise LayoutError(f"{index.name} names no shards.")
     return tuple(sorted(names))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file of a checkpoint, such as its config.json.
+
+    Raises:
+        LayoutError: it cannot be read, or is no JSON object; names the file and its folder.
+    """
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LayoutError(f"{name} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise LayoutError(f"{name} is not JSON, or is damaged; get it again.") from error
+    if not isinstance(values, dict):
+        raise LayoutError(f"{name} is a JSON {type(values).__name__}; expected an object of settings.")
+    return values
 
 
 def present(folder: Path, layout: Layout, where: str) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ def load_strict(module: nn.Module, path: str | os.PathLike[str], *, expect: Mapp
             held = {name: reader for reader in readers for name in list(reader.keys())}
             shapes = {name: tuple(reader.get_slice(name).get_shape()) for name, reader in held.items()}
             _check(targets, shapes, Path(path).name)
+            _check_kinds(targets, {name: reader.get_slice(name).get_dtype() for name, reader in held.items()})
             state = {name: reader.get_tensor(name) for name, reader in held.items()}
             _assign(module, targets, state)
     except SafetensorError as error:
@@ -128,10 +129,10 @@ def _files(path: Path) -> list[Path]:
         files = list(weight_files(path))
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise CheckpointError(f"{path.name}: {_listed(missing)} not found.")
+        raise CheckpointError(f"{path.name}: {listed(missing)} not found.")
     others = [file.name for file in files if file.suffix != ".safetensors"]
     if others:
-        raise CheckpointError(f"{_listed(others)}: only .safetensors files are loaded, because others can run code.")
+        raise CheckpointError(f"{listed(others)}: only .safetensors files are loaded, because others can run code.")
     return files
 
 
@@ -152,10 +153,24 @@ def _check(targets: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]],
         if name in targets and shape != tuple(targets[name].shape)
     ]
     problems = {"missing": sorted(missing), "unexpected": unexpected, "of another shape": misshapen}
-    lines = [f"  {len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    lines = [f"  {len(names)} {kind}: {listed(names)}" for kind, names in problems.items() if names]
     if lines:
         counts = f"{len(shapes)} tensors, the network has {len(targets)}"
         raise CheckpointError("\n".join([f"{where} does not fit this network ({counts}):", *lines]))
+
+
+def _check_kinds(targets: Mapping[str, Tensor], dtypes: Mapping[str, str]) -> None:
+    """Refuse whole numbers where the network has fractions: quantised weights need their scales."""
+    whole = [
+        name
+        for name, dtype in dtypes.items()
+        if targets[name].is_floating_point() and not dtype.startswith(("F", "BF"))
+    ]
+    if whole:
+        raise CheckpointError(
+            f"{len(whole)} tensors are quantised ({dtypes[whole[0]]}), which this network cannot read: "
+            f"{listed(sorted(whole))}. Get the weights in float32, bfloat16 or float16."
+        )
 
 
 def _assign(module: nn.Module, targets: Mapping[str, Tensor], state: dict[str, Tensor]) -> None:
@@ -171,7 +186,8 @@ def _assign(module: nn.Module, targets: Mapping[str, Tensor], state: dict[str, T
     module.load_state_dict(state, assign=True)
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
     names = list(names)
     rest = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -4,14 +4,15 @@ A folder holds ``bundle.json`` (the fields of :class:`BundleCard`) and the subfo
 checkpoint that comes with the repository has this form.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opensora.checkpoint import identity
+from opensora.checkpoint.layout import read_object
 from opensora.checkpoint.locate import assets_folder
-from opensora.config import ConfigError, from_dict
+from opensora.config import from_dict
+from opensora.datasets.aspect import RESOLUTIONS
 from opensora.models import zoo
 from opensora.sampling.conditions import IMAGE_FPS
 
@@ -62,16 +63,19 @@ class BundleCard:
 
     def __post_init__(self) -> None:
         if self.family != "1.3":
-            raise ValueError(f"{CARD}: the family is {self.family!r}; only 1.3 runs in this version.")
-        unknown = [mode for mode in self.modes if mode not in zoo.MODES]
-        if unknown or not self.modes or not self.resolutions:
-            raise ValueError(f"{CARD}: got modes {self.modes} and resolutions {self.resolutions}.")
-        if not self.cond_types or set(self.cond_types) - set(COND_TYPES):
-            raise ValueError(f"{CARD}: got cond_types {self.cond_types}; expected some of {', '.join(COND_TYPES)}.")
+            raise ValueError(f"the family is {self.family!r}; only 1.3 runs in this version.")
+        offered = {"modes": zoo.MODES, "resolutions": RESOLUTIONS, "cond_types": COND_TYPES}
+        for name, choices in offered.items():
+            chosen = getattr(self, name)
+            if not chosen or set(chosen) - set(choices):
+                raise ValueError(f"got {name} {', '.join(chosen) or 'none'}; expected some of {', '.join(choices)}.")
         if not self.frames or any(n < 17 or n % 16 != 1 for n in self.frames) or max(self.frames) < 33:
-            raise ValueError(f"{CARD}: the frames are {self.frames}; expected 16k+1 each, one of them at least 33.")
+            raise ValueError(f"the frames are {self.frames}; expected 16k+1 each, one of them at least 33.")
         if min(self.fps, self.image_fps, self.default_steps) < 1:
-            raise ValueError(f"{CARD}: fps, image_fps and default_steps must be positive.")
+            raise ValueError(
+                f"fps is {self.fps}, image_fps {self.image_fps} and default_steps {self.default_steps}; expected 1 or "
+                "more."
+            )
 
 
 @dataclass(frozen=True)
@@ -189,10 +193,11 @@ def of_preset(preset: zoo.Preset) -> Bundle:
 
 
 def _read_card(path: Path) -> BundleCard:
+    values = read_object(path)
     try:
-        return from_dict(BundleCard, json.loads(path.read_text(encoding="utf-8")))
-    except (ConfigError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.parent.name}/{CARD} cannot be read: {error}") from error
+        return from_dict(BundleCard, values)
+    except ValueError as error:
+        raise ValueError(f"{path.parent.name}/{CARD}: {error}") from error
 
 
 def _missing(folder: Path) -> list[str]:

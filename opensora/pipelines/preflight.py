@@ -1,13 +1,15 @@
 """What a request will cost, before anything is loaded: time, memory and downloads."""
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from opensora.checkpoint.errors import gigabytes
+from opensora.checkpoint.layout import LayoutError, read_object
 from opensora.models import zoo
 from opensora.models.stdit.config import STDiT3Config
 from opensora.models.vae_v13.config import VAEv13Config
@@ -22,6 +24,7 @@ from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.speed import Speed, speed, speed_key
 from opensora.sampling.rectified_flow import RFLOW
 
+Found = TypeVar("Found")
 LOADING_BYTES_PER_SECOND = 2e8
 """A slow disk."""
 
@@ -100,14 +103,14 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
     """Operations of a validated request.
 
     Raises:
-        RequestError: no such device or dtype.
+        RequestError: no such device or dtype, or weights whose configuration cannot be read.
     """
     try:
         device = choose_device(request.device)
         dtype = choose_dtype(request.dtype, device)
     except ValueError as error:
         raise RequestError("device", str(error)) from None
-    stdit, vae = configs(bundle)
+    stdit, vae = _readable(configs, bundle)
     shape = shape_of(request, bundle)
     scheduler = RFLOW(
         num_sampling_steps=request.steps or bundle.card.default_steps,
@@ -128,6 +131,14 @@ def shape_of(request: GenerationRequest, bundle: Bundle) -> Shape:
     """What a validated request makes."""
     height, width = request.size()
     return Shape(height, width, tuple(request.parts(bundle)), request.num_videos)
+
+
+def _readable(read: Callable[[Bundle], Found], bundle: Bundle) -> Found:
+    """What is read of a bundle, or an error that says that the model cannot be used."""
+    try:
+        return read(bundle)
+    except ValueError as error:
+        raise RequestError("model", str(error)) from error
 
 
 def configs(bundle: Bundle) -> tuple[STDiT3Config, VAEv13Config]:
@@ -160,15 +171,18 @@ def _text_parameters(bundle: Bundle) -> int:
     path = Path() if bundle.folder is None else bundle.folder / FOLDERS["text"] / "config.json"
     if not path.is_file():
         return 0
-    t5 = json.loads(path.read_text(encoding="utf-8"))
+    t5 = read_object(path)
+    names = ("d_model", "d_kv", "num_heads", "vocab_size", "num_layers", "d_ff")
+    if wrong := [name for name in names if not isinstance(t5.get(name), int)]:
+        raise LayoutError(f"{FOLDERS['text']}/config.json needs whole numbers for {', '.join(wrong)}.")
     width, inner = t5["d_model"], t5["d_kv"] * t5["num_heads"]
     return t5["vocab_size"] * width + t5["num_layers"] * width * (4 * inner + 3 * t5["d_ff"])
 
 
 def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> int:
-    stdit, vae = configs(bundle)
+    stdit, vae = _readable(configs, bundle)
     rows = 3 if request.reference_image is not None or len(shape.parts) > 1 else 2
-    return cost.memory_bytes(stdit, vae, _text_parameters(bundle), shape, dtype.itemsize, rows)
+    return cost.memory_bytes(stdit, vae, _readable(_text_parameters, bundle), shape, dtype.itemsize, rows)
 
 
 def _notes(bundle: Bundle, shape: Shape, device: torch.device, memory: int, speeds: dict[str, Speed]) -> list[str]:

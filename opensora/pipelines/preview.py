@@ -4,6 +4,7 @@ Legend: C latent channels, T latent frames, H, W latent rows and columns.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,11 @@ class Preview:
     """(3,)."""
 
     @classmethod
-    def load(cls, folder: Path) -> "Preview | None":
-        """The map in an autoencoder's folder; ``None`` where there is none.
+    def load(cls, folder: Path, channels: int) -> "Preview | None":
+        """The map in the folder of an autoencoder with so many latent channels; ``None`` where there is none.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or of another autoencoder.
         """
         path = (folder if folder.is_dir() else folder.parent) / FILE
         if not path.is_file():
@@ -38,10 +39,15 @@ class Preview:
             values = json.loads(path.read_text(encoding="utf-8"))
             weight = tuple(tuple(float(v) for v in row) for row in values["weight"])
             bias = tuple(float(v) for v in values["bias"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{FILE} beside the autoencoder cannot be read; make it again or delete it.") from error
-        if len(weight) != 3 or len(bias) != 3 or len({len(row) for row in weight}) != 1:
-            raise ValueError(f"{FILE} beside the autoencoder needs a weight of 3 rows and a bias of 3 numbers.")
+        if [len(row) for row in weight] != [channels] * 3 or len(bias) != 3:
+            raise ValueError(
+                f"{FILE} beside the autoencoder needs a weight of 3 rows of {channels} numbers and a bias of 3; "
+                "make it again or delete it."
+            )
+        if not all(map(math.isfinite, (*bias, *(value for row in weight for value in row)))):
+            raise ValueError(f"{FILE} beside the autoencoder holds values that are not numbers; make it again.")
         return cls(weight, bias)
 
     def save(self, folder: Path) -> None:

@@ -8,7 +8,6 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ def generate(
     cost = preflight.estimate(request)
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
     with _turn(reporter):
-        with reporter.stage("loading"):
+        with _naming("loading"), reporter.stage("loading"):
             models = _build(request, bundle)
         with _computing(models), reporter.interrupting(models.stdit, models.vae, models.text_encoder.t5.model):
             videos = _compute(request, bundle, models, reporter)
@@ -111,7 +110,7 @@ def _compute(request: GenerationRequest, bundle: Bundle, models: Models, reporte
         with _naming("reference"), reporter.stage("reference"):
             latents = encode_reference(models, request.reference_image, torch.device(models.config.plan.device))
             clip = dataclasses.replace(clip, reference=latents)
-    preview = Preview.load(_vae_folder(bundle))
+    preview = _preview(models, bundle)
     seeds = _seeds(request)
     with _naming("sampling"), reporter.stage("sampling", clip.steps * len(clip.parts) * len(seeds)):
         latents_of = [denoise(models, clip, seed, reporter, preview) for seed in seeds]
@@ -214,8 +213,12 @@ def _token_count(models: Models, text: str) -> int:
     return len(models.text_encoder.t5.embedder.tokenizer(text)["input_ids"])
 
 
-def _vae_folder(bundle: Bundle) -> Path:
-    return bundle.weights().vae
+def _preview(models: Models, bundle: Bundle) -> Preview | None:
+    """The map to small pictures that comes with the autoencoder; ``None`` where none does."""
+    try:
+        return Preview.load(bundle.weights().vae, models.vae.latent_channels)
+    except ValueError as error:
+        raise RequestError("model", str(error)) from error
 
 
 def _remember(request: GenerationRequest, bundle: Bundle, reporter: Reporter) -> None:

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import golden_io
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from opensora.checkpoint.safetensors_io import CheckpointError
 from opensora.models.text.conditioner import HFEmbedder
 from opensora.models.text.t5 import T5Encoder
 from opensora.models.text.tokenizer import train_tokenizer
@@ -101,6 +105,47 @@ def test_what_cannot_be_served_is_refused(t5: Path) -> None:
         HFEmbedder(t5, shardformer=True)
     with pytest.raises(ValueError, match="choose one of T5EncoderModel, CLIPTextModel"):
         HFEmbedder(t5, hf_module="BertModel")
+
+
+def refused(t5: Path, folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> str:
+    """What is said of a copy of the encoder whose tensors were changed."""
+    shutil.copytree(t5, folder)
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, {"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        T5Encoder.from_pretrained(folder, max_length=8)
+    return str(caught.value)
+
+
+def test_an_encoder_that_is_not_whole_is_refused_and_never_filled_up(t5: Path, tmp_path: Path) -> None:
+    key = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    without = refused(t5, tmp_path / "a", lambda state: {name: x for name, x in state.items() if name != key})
+    assert without == f"a does not fit this text encoder:\n  1 missing: {key}"
+    assert refused(t5, tmp_path / "b", lambda state: state | {"foo.bar": torch.zeros(2)}).endswith(
+        "unexpected: foo.bar"
+    )
+    assert refused(t5, tmp_path / "c", lambda state: state | {key: torch.zeros(3, 3)}).endswith(f"another shape: {key}")
+    shutil.copytree(t5, tmp_path / "deep")
+    t5_config(vocab_size=300, num_layers=2).save_pretrained(tmp_path / "deep")
+    with pytest.raises(CheckpointError, match=r"missing: encoder\.block\.1\."):
+        HFEmbedder(tmp_path / "deep", 8)
+
+
+def test_the_decoder_of_a_whole_t5_is_left_out(t5: Path, tmp_path: Path) -> None:
+    shutil.copytree(t5, tmp_path / "whole")
+    file = tmp_path / "whole" / "model.safetensors"
+    more = {"decoder.final_layer_norm.weight": torch.ones(16), "lm_head.weight": torch.ones(300, 16)}
+    save_file(load_file(file) | more, file, {"format": "pt"})
+    expected = T5Encoder.from_pretrained(t5, max_length=8).encode(["snow"])["y"]
+    assert torch.equal(T5Encoder.from_pretrained(tmp_path / "whole", max_length=8).encode(["snow"])["y"], expected)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "5"])
+def test_a_damaged_tokenizer_is_a_sentence(t5: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(t5, tmp_path / "t5")
+    (tmp_path / "t5" / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match="The tokenizer of the text encoder in t5 cannot be read"):
+        HFEmbedder(tmp_path / "t5", 8)
 
 
 def test_truncation_is_reported(t5: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,9 @@ from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.pipelines.build import Models, build_models, is_built, release_models
 from opensora.pipelines.bundle import load_bundle
 from opensora.pipelines.plan import choose_device, choose_dtype
+from opensora.pipelines.preflight import estimate
+from opensora.pipelines.preview import Preview
+from opensora.pipelines.request import GenerationRequest, RequestError
 
 
 @pytest.fixture
@@ -148,6 +151,30 @@ def test_an_incomplete_bundle_names_what_is_missing(
     (folder / broken).unlink()
     with pytest.raises(ValueError, match=words):
         build(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"nonsense": 1}', "\xff"])
+@pytest.mark.parametrize("name", ["bundle.json", "stdit/config.json", "vae/config.json", "t5/config.json"])
+def test_a_damaged_configuration_is_known_before_anything_is_loaded(
+    bundle_folder: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    (folder / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(RequestError, match=r"\.json") as caught:
+        estimate(GenerationRequest("a red ball", model=folder))
+    assert caught.value.field == "model"
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"weight": [[0], [0], [0]], "bias": [0, 0, 0]}', '{"weight": [[NaN]], "bias": [0]}']
+)
+def test_a_damaged_map_to_previews_is_a_sentence(bundle_folder: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(bundle_folder, tmp_path / "bundle")
+    (tmp_path / "bundle" / "vae" / "preview.json").write_text(text)
+    with pytest.raises(ValueError, match=r"preview\.json beside the autoencoder .* make it again"):
+        Preview.load(tmp_path / "bundle" / "vae", channels=4)
 
 
 def test_a_file_that_was_cut_short_is_refused(bundle_folder: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ config = DiffusionTrainConfig(
     latents="runs/tiny/latents",
     buckets=(
         LatentBucket(1, 144, 256, 2560),
-        LatentBucket(17, 64, 112, 4096),
+        LatentBucket(17, 64, 112, 2048),
         LatentBucket(17, 144, 256, 512),
         LatentBucket(49, 144, 256, 320),
         LatentBucket(1, 256, 144, 256),
@@ -34,15 +34,15 @@ config = DiffusionTrainConfig(
         LatentBucket(97, 144, 256, 32),
     ),
     stages=(
-        Stage(steps=1500, mixture=(("1x144x256", 1.0), ("17x64x112", 1.0)), tokens=4320, shift=False),
+        Stage(steps=1400, mixture=(("1x144x256", 1.0), ("17x64x112", 1.0)), tokens=4320, shift=False),
         Stage(
-            steps=500, mixture=(("1x144x256", 0.3), ("17x64x112", 0.7), ("17x144x256", 1.0)), tokens=5760, shift=False
+            steps=500, mixture=(("1x144x256", 0.7), ("17x64x112", 0.4), ("17x144x256", 1.0)), tokens=3600, shift=False
         ),
         Stage(
-            steps=600,
+            steps=500,
             mixture=(
-                ("1x144x256", 0.15),
-                ("17x144x256", 0.3),
+                ("1x144x256", 0.25),
+                ("17x144x256", 0.4),
                 ("49x144x256", 1.0),
                 ("1x256x144", 0.06),
                 ("17x256x144", 0.06),
@@ -50,7 +50,7 @@ config = DiffusionTrainConfig(
                 ("17x192x192", 0.06),
                 ("97x144x256", 0.08),
             ),
-            tokens=5760,
+            tokens=3744,
         ),
     ),
     text_share=0.65,

@@ -27,7 +27,7 @@ config = VAETrainConfig(
         VAEBucket(frames=17, height=64, width=64, batch=1, weight=0.5),
         VAEBucket(frames=5, height=48, width=48, batch=6, weight=1.0),
     ),
-    steps=2600,
+    steps=1600,
     lr=5e-5,
     warmup=30,
     encoder_steps=700,

@@ -1,12 +1,13 @@
 """Configuration of STDiT3, and how published ``config.json`` files are read."""
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from opensora import config
+from opensora.checkpoint.layout import read_object
 from opensora.nn.compat import Compat, check_compat
 
 # Entries of published files that choose a kernel or a training regime; they do not change the network's function.
@@ -142,9 +143,19 @@ class STDiT3Config:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}."
             raise ValueError(f"STDiT3 has no configuration entry {name!r}; {hint}")
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return config.from_dict(cls, {name: value for name, value in values.items() if name in known})
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Configuration from a JSON file; the published defaults when there is none."""
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else cls()
+        """Configuration from a JSON file; the published defaults when there is none.
+
+        Raises:
+            ValueError: no JSON object, or as :meth:`from_dict`; names the file.
+        """
+        if not path.is_file():
+            return cls()
+        values = read_object(path)
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path.parent.name}/{path.name}: {error}") from error

@@ -3,8 +3,9 @@
 Legend: B texts, L tokens, E width of the features.
 """
 
-import json
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
+from opensora.checkpoint.layout import read_object
+from opensora.checkpoint.safetensors_io import CheckpointError, listed
+
 log = logging.getLogger(__name__)
 
 MODULES: dict[str, type[PreTrainedModel]] = {"T5EncoderModel": T5EncoderModel, "CLIPTextModel": CLIPTextModel}
 OUTPUT_KEYS = {"T5EncoderModel": "last_hidden_state", "CLIPTextModel": "pooler_output"}
 KINDS = {"t5": "T5EncoderModel", "clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
+OTHER_HALF = {
+    "T5EncoderModel": ("decoder.", "lm_head."),
+    "CLIPTextModel": ("vision_model.", "visual_projection.", "text_projection.", "logit_scale"),
+}
+"""Beginnings of tensors of the whole network, of which only the text encoder is wanted."""
 
 
 class HFEmbedder(nn.Module):
@@ -33,6 +42,8 @@ class HFEmbedder(nn.Module):
         hf_kwargs: for the encoder's own ``from_pretrained``, such as ``dtype``.
 
     Raises:
+        CheckpointError: the files are not those of such an encoder; missing, unexpected and misshapen tensors are
+            listed.
         ValueError: an unknown kind of encoder, float16 T5, or shardformer, which this version does not have.
     """
 
@@ -56,8 +67,11 @@ class HFEmbedder(nn.Module):
             raise ValueError("T5 overflows in float16; choose float32 or bfloat16.")
         self.max_length = max_length
         self.output_key = OUTPUT_KEYS[self.kind]
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        self.hf_module = MODULES[self.kind].from_pretrained(folder, **hf_kwargs).eval().requires_grad_(False)
+        self.tokenizer: PreTrainedTokenizerBase = _read("tokenizer", folder, AutoTokenizer.from_pretrained)
+        load = partial(MODULES[self.kind].from_pretrained, output_loading_info=True, ignore_mismatched_sizes=True)
+        network, found = _read("weights", folder, load, **hf_kwargs)
+        _refuse_misfits(folder.name, self.kind, found)
+        self.hf_module: PreTrainedModel = network.eval().requires_grad_(False)
 
     def tokenize(self, text: str | list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask (B, max_length); a text whose end is cut off is logged."""
@@ -98,11 +112,45 @@ def _folder(source: str | Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def _read(what: str, folder: Path, load: Callable[..., Any], **settings: Any) -> Any:
+    """What a loader of transformers makes of a folder; it raises all kinds on damaged files."""
+    try:
+        return load(folder, **settings)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"The {what} of the text encoder in {folder.name} cannot be read ({type(error).__name__}); the files are "
+            "damaged or of another network. Get them again."
+        ) from error
+
+
+def _refuse_misfits(where: str, kind: str, found: Mapping[str, Any]) -> None:
+    """transformers fills what it did not find with random numbers; here that is an error.
+
+    Args:
+        where: name of the checkpoint.
+        kind: of :data:`MODULES`.
+        found: loading info of transformers.
+
+    Raises:
+        CheckpointError: lists the tensors.
+    """
+    problems = {
+        "missing": found["missing_keys"],
+        "unexpected": [name for name in found["unexpected_keys"] if not name.startswith(OTHER_HALF[kind])],
+        "of another shape": [name for name, *_ in found["mismatched_keys"]],
+    }
+    lines = [f"  {len(names)} {problem}: {listed(sorted(names))}" for problem, names in problems.items() if names]
+    if lines:
+        raise CheckpointError("\n".join([f"{where} does not fit this text encoder:", *lines]))
+
+
 def _kind(folder: Path, name: str) -> str:
     """Kind of encoder, from config.json; without a usable one, "openai" in the name means CLIP as it was published."""
     config = folder / "config.json"
     if config.is_file():
-        kind = json.loads(config.read_text()).get("model_type", "")
+        kind = read_object(config).get("model_type", "")
         if kind in KINDS:
             return KINDS[kind]
         raise ValueError(f"the checkpoint is a {kind or 'network of unknown kind'}, expected T5 or CLIP.")

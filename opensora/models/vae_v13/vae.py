@@ -3,7 +3,6 @@
 Legend: B batch, C channels, T frames, H, W rows and columns; T', H', W' those of latents. Pixels are in [-1, 1].
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from opensora.checkpoint.layout import read_object
 from opensora.checkpoint.locate import resolve
 from opensora.checkpoint.safetensors_io import load_strict
 from opensora.config import from_dict
@@ -158,11 +158,18 @@ class OpenSoraVAE_V1_3(nn.Module):
 
 
 def read_config(path: Path) -> VAEv13Config:
-    """The configuration in a config.json of ours; the published one where there is none, or one in the hub's format."""
-    values = json.loads(path.read_text()) if path.is_file() else {}
+    """The configuration in a config.json of ours; the published one where there is none, or one in the hub's format.
+
+    Raises:
+        ValueError: no JSON object, or not of this network; names the file.
+    """
+    values = read_object(path) if path.is_file() else {}
     if "architectures" in values or "model_type" in values:
         values = {}
-    return from_dict(VAEv13Config, values)
+    try:
+        return from_dict(VAEv13Config, values)
+    except ValueError as error:
+        raise ValueError(f"{path.parent.name}/{path.name}: {error}") from error
 
 
 __all__ = ["OpenSoraVAE_V1_3", "VAEv13Config"]

@@ -71,7 +71,7 @@ class HFEmbedder(nn.Module):
         load = partial(MODULES[self.kind].from_pretrained, output_loading_info=True, ignore_mismatched_sizes=True)
         network, found = _read("weights", folder, load, **hf_kwargs)
         _refuse_misfits(folder.name, self.kind, found)
-        self.hf_module: PreTrainedModel = network.eval().requires_grad_(False)
+        self.hf_module = network.eval().requires_grad_(False)
 
     def tokenize(self, text: str | list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask (B, max_length); a text whose end is cut off is logged."""

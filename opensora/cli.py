@@ -114,8 +114,8 @@ def _generate(request: "GenerationRequest", output: str | None) -> None:
     from opensora.pipelines.request import RequestError
     from opensora.pipelines.result import check_destination
 
-    path = _destination(output, request.prompt)
     try:
+        path = _destination(output, request.prompt)
         check_destination(path, still=request.mode == "t2i")
     except ValueError as error:
         raise RequestError("output", str(error)) from None
@@ -153,7 +153,9 @@ def _summary(result: "GenerationResult", files: list[Path]) -> list[str]:
 
 def _destination(output: str | None, prompt: str) -> Path:
     """The file that was asked for, or one in a folder, named after the prompt, that is not there yet."""
-    folder = Path(output or "outputs").expanduser()
+    from opensora.pipelines.result import home
+
+    folder = home(output or "outputs")
     if output is not None and not output.endswith(("/", "\\")) and not folder.is_dir():
         return Path(output)
     words = re.findall(r"\w+", re.sub(r"\|\d+\|", " ", prompt.lower()))

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress
+from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress, SaveError
 
 log = logging.getLogger(__name__)
 
@@ -266,10 +266,15 @@ class JobQueue:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return result.save(folder / "video")
-        except OSError as error:
+        except (OSError, SaveError) as error:  # the words of a SaveError name the server's folder
             shutil.rmtree(folder, ignore_errors=True)
+            cause = error.__cause__ if isinstance(error, SaveError) else error
+            reason = getattr(cause, "strerror", None) or "writing failed"
             raise GenerationError(
                 "saving",
-                f"The clip was made but could not be written to the output folder: {error.strerror or error}. "
+                f"The clip was made but could not be written to the output folder: {reason}. "
                 "Make room or give the server another --output-dir, then generate it again.",
             ) from error
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise

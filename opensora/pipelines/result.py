@@ -146,7 +146,8 @@ def check_destination(path: str | Path, still: bool) -> None:
             raise IsADirectoryError(errno.EISDIR, "a folder")
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
-        probe = folder / f".{secrets.token_hex(6)}"
+        # as long as the longest name that writing several clips uses, so that a long one is known now
+        probe = folder / f".{stem.name}-16{_suffix(still)}.{secrets.token_hex(6)}"
         try:
             probe.write_bytes(b"")
         finally:
@@ -169,15 +170,29 @@ _REASONS = {
 }
 
 
+def home(path: str | Path) -> Path:
+    """A path with ``~`` replaced by the user's folder.
+
+    Raises:
+        ValueError: ``~name`` of somebody who is not here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"Got the path {str(path)!r:.80}, but nobody of that name has a folder here.") from None
+
+
 def _suffix(still: bool) -> str:
     return ".png" if still else ".mp4"
 
 
 def _stem(path: str | Path, still: bool) -> Path:
     """The path without the suffix of its format."""
-    suffix, stem = _suffix(still), Path(path).expanduser()
+    suffix, stem = _suffix(still), home(path)
     if not stem.name:
         raise ValueError(f"Got the path {str(path)!r}, which has no file name; add one.")
+    if "\0" in str(stem):
+        raise ValueError(f"Got the path {str(path)!r:.80}, which no file can have; choose another.")
     if stem.suffix.lower() == suffix:
         return stem.with_suffix("")
     if stem.suffix.lower() in _OTHER_FORMATS:

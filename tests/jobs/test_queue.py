@@ -1,5 +1,6 @@
 """The job queue with a small real generator function: states, cancel, owners, limits and failures."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from opensora.jobs.queue import JobQueue, JobState, QueueFull
 from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import Cancelled, GenerationError, Progress
+from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress
 
 
 class Clip:
@@ -166,14 +167,22 @@ def test_a_job_that_is_asked_to_stop_says_so_until_it_has(tmp_path: Path) -> Non
 def test_a_full_disk_is_a_sentence_leaves_nothing_and_the_next_job_runs(
     queue: JobQueue, steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Clip, path: Path) -> list[Path]:
-        path.with_suffix(".part").write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(path))
+    videos = [np.full((2, 16, 16, 3), value, np.uint8) for value in (40, 90)]
+    result = GenerationResult(videos=videos, fps=24.0, seeds=[1, 2], settings={}, plan={}, timings={})
+    replace, written = os.replace, []
+
+    def full(source: Path, target: Path) -> None:
+        if written:
+            raise OSError(28, "No space left on device", str(target))
+        written.append(target)
+        replace(source, target)
 
     steps.go.release(6)
     with monkeypatch.context() as broken:
-        broken.setattr(Clip, "save", full)
+        broken.setattr(Clip, "save", lambda _, path: result.save(path))
+        broken.setattr(os, "replace", full)
         view = queue.wait(queue.submit(GenerationRequest(prompt="a"), "me"), "me", timeout=5)
+    assert len(written) == 1
     assert view.state is JobState.FAILED and view.error is not None
     assert "could not be written" in view.error and "No space left on device" in view.error
     assert str(tmp_path) not in view.error

@@ -134,9 +134,21 @@ def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SaveError, match="the name is too long"):
-        finished().save(tmp_path / ("x" * 300))
+    for length in (240, 300):
+        with pytest.raises(SaveError, match="the name is too long"):
+            finished().save(tmp_path / ("x" * length))
+        with pytest.raises(SaveError, match="the name is too long"):
+            check_destination(tmp_path / ("x" * length), still=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("~nobody-here/clip", "nobody of that name"), ("a\0b", "no file can have")]
+)
+def test_a_path_that_cannot_be_is_refused(path: str, words: str) -> None:
+    for write in (finished().save, lambda path: check_destination(path, still=False)):
+        with pytest.raises(ValueError, match=words):
+            write(path)
 
 
 def test_checking_a_place_leaves_nothing_there(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What the text encoder reads: the prompt of every part of a clip, with the scores in words, cleaned."""
 
-from opensora.models.text.cleaning import clean_caption, text_preprocessing
+from functools import lru_cache
+
+from opensora.models.text.cleaning import text_preprocessing
 from opensora.models.text.prompts import append_score_to_prompts, extract_prompts_loop, motion_word, split_prompt
 
 
@@ -35,9 +37,15 @@ def part_texts(
     for text in texts:
         if not text.strip():
             raise ValueError("A loop's text is empty; write something behind every |number|.")
-        if clean and not clean_caption(clean_caption(text)):
+        if clean and not _cleaned(text):
             raise ValueError(f"Nothing is left of {text[:60]!r} after cleaning; use other words.")
     spoken = [extract_prompts_loop([prompt], part)[0].strip() for part in range(parts)]
     flow = None if motion_score is None else motion_word(int(motion_score))
     spoken = append_score_to_prompts(spoken, aesthetic_score, flow, camera_motion)
-    return [text_preprocessing(text) if clean else text for text in spoken]
+    return [_cleaned(text) if clean else text for text in spoken]
+
+
+@lru_cache(maxsize=128)
+def _cleaned(text: str) -> str:
+    """Cleaned as captions were. A request asks several times, and an odd text takes a second."""
+    return text_preprocessing(text)

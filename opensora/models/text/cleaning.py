@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import ftfy
 from bs4 import BeautifulSoup
+from bs4.builder import ParserRejectedMarkup
 
 Rule = tuple[re.Pattern[str], str]
 """What is replaced, and by what."""
@@ -108,7 +109,10 @@ def text_preprocessing(text: str, use_text_preprocessing: bool = True) -> str:
 
 def _without_markup(text: str) -> str:
     if "<" in text:
-        return BeautifulSoup(text, features="html.parser").text
+        try:
+            return BeautifulSoup(text, features="html.parser").text
+        except ParserRejectedMarkup:  # such as "<![[": it is no markup, so that it stays
+            return text
     # The line break keeps the parser from warning that a caption looks like the name of a file.
     return BeautifulSoup(f"\n{text}", features="html.parser").text[1:]
 

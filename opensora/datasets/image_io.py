@@ -36,7 +36,8 @@ def load_image(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray
     if not isinstance(source, str | os.PathLike):
         raise ValueError(f"The image is {type(source).__name__}; expected a file, a picture or a uint8 array.")
     path = Path(source)
-    name = path.name if len(path.name) <= 80 else f"{path.name[:77]}..."
+    name = "".join(letter if letter.isprintable() else "?" for letter in path.name)
+    name = name if len(name) <= 80 else f"{name[:77]}..."
     try:
         if not path.is_file():
             raise ValueError(f"There is no image file {name!r}; check the name.")
@@ -112,12 +113,14 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """Grey of 16 bits or more, or of floating point from 0 to 1, as 8-bit RGB."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.array(image, dtype=np.float32)
+    values[np.isnan(values)] = 0
     top = 65535.0 if image.mode.startswith("I") else 1.0
     if image.mode == "F" and values.max(initial=0.0) > 1.0:
         top = 255.0
-    grey = np.clip(np.nan_to_num(values) / top * 255.0, 0, 255)
-    return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+    np.clip(values, 0, top, out=values)  # in place: a large picture is hundreds of megabytes
+    values *= 255.0 / top
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8)).convert("RGB")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -138,6 +138,20 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         assert "expected uint8 (H, W, 3)" in refused(array)
 
 
+def test_a_name_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    for name in ("red\x1b[31m.png", "two\nlines.png", "half\udcff.png"):
+        (tmp_path / name).write_bytes(b"hello")
+        said = refused(tmp_path / name)
+        assert said.isprintable() and "?" in said
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_no_numbers_are_black_and_infinite_ones_white() -> None:
+    for row, levels in (([np.nan, -1, 0.5, 1], [0, 0, 128, 255]), ([np.nan, -np.inf, 128, np.inf], [0, 0, 128, 255])):
+        picture = load_image(Image.fromarray(np.array([row], np.float32)))
+        assert np.asarray(picture)[0, :, 0].tolist() == levels
+
+
 def test_a_picture_that_was_read_is_not_changed_by_the_request() -> None:
     mine = Image.new("RGB", (300, 200), RED)
     reference(mine)

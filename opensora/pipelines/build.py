@@ -62,6 +62,7 @@ class PipelineConfig:
             use_oscillation_guidance=self.use_oscillation_guidance,
             use_flaw_fix=self.use_flaw_fix,
             scale_image_weight=self.scale_image_weight,
+            fixed_shift=self.bundle.card.time_shift,
         )
 
 

@@ -52,6 +52,8 @@ class BundleCard:
     """Where a reference image can go; the first is the default."""
     clean_text: bool = True
     """Whether prompts are cleaned as the published networks' captions were."""
+    time_shift: float | None = None
+    """Shift of sampling times for every size; ``None``: by size and length as published."""
     oscillating_guidance: bool = True
     """Whether guidance is 1 on every second step from the tenth on (text only, and text and image with an image)."""
     flaw_fix: bool = True

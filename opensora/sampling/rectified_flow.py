@@ -66,6 +66,7 @@ class RFLOW:
         use_timestep_transform: shift times by frame size and length.
         transform_scale: extra shift of videos.
         scale_temporal: whether length counts in the shift.
+        fixed_shift: shift of all sizes, instead of the one by frame size and length.
         use_discrete_timesteps: round times to whole units of 1/1000 before the shift.
         use_oscillation_guidance: text guidance is 1 on odd steps from ``force_num`` on.
         use_flaw_fix: pull the spread of guided predictions back.
@@ -93,9 +94,13 @@ class RFLOW:
         sample_method: str = "uniform",
         compat: Compat = "right",
         skip_cancelled_rows: bool = True,
+        fixed_shift: float | None = None,
     ) -> None:
         if compat not in ("right", "published"):
             raise ValueError(f"compat is {compat!r}; choose right or published.")
+        if fixed_shift is not None and not fixed_shift > 0:
+            raise ValueError(f"fixed_shift is {fixed_shift}; expected a positive number, or None.")
+        self.fixed_shift = fixed_shift
         self.num_sampling_steps, self.cfg_scale = num_sampling_steps, cfg_scale
         self.use_timestep_transform, self.use_discrete_timesteps = use_timestep_transform, use_discrete_timesteps
         self.transform_scale, self.scale_temporal = transform_scale, scale_temporal
@@ -114,6 +119,8 @@ class RFLOW:
         """Shift for the size in ``additional_args`` (height, width, num_frames); ``None`` without a transform."""
         if not self.use_timestep_transform:
             return None
+        if self.fixed_shift is not None:
+            return torch.tensor(self.fixed_shift)
         if not additional_args or not {"height", "width", "num_frames"} <= set(additional_args):
             raise ValueError("the timestep transform needs height, width and num_frames in additional_args.")
         height, width, frames = (_scalar(additional_args[k]) for k in ("height", "width", "num_frames"))

@@ -19,6 +19,7 @@ from opensora.distributed.workers import Workers
 from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.sampling.rectified_flow import RFLOW
+from opensora.sampling.schedule import NUM_TIMESTEPS, training_times
 from opensora.training.latents import CaptionedLatents, LatentBucket, load
 from opensora.training.optim import OptimizerName, Optimizers, warmup_stable_decay
 from opensora.training.state import EMA, load_state, save_state
@@ -36,9 +37,10 @@ class Stage:
     """Bucket names with their relative frequencies."""
     tokens: int
     """Tokens of a batch in each process: the number of clips is this divided by the tokens of one clip."""
-    shift: bool = True
-    """Shift training times by size and length as published. For pictures much smaller than 512 x 512 that leaves little
-    of the noisy end, where colour, place and direction are decided; without it all sizes see the same times."""
+    shift: float | None = None
+    """Shift of the training times for every size, as ``shift * t / (1 + (shift - 1) * t)``; ``None`` shifts by size and
+    length as published, which for pictures much smaller than 512 x 512 leaves little of the noisy end, where colour,
+    place and direction are decided."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,7 @@ class DiffusionTrainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = STDiT3(config.model).to(self.device).train()
         self.text = T5Encoder.from_pretrained(config.text, max_length=config.model.model_max_length)
-        self.schedulers = {
-            shift: RFLOW(use_timestep_transform=shift, sample_method=config.sample_method) for shift in (False, True)
-        }
+        self.scheduler = RFLOW(use_timestep_transform=True, sample_method=config.sample_method)
         self.ema = EMA(self.model, config.ema_decay)
         self.optimizers = Optimizers(self.model, config.optimizer, config.lr, config.weight_decay)
         self.cache: dict[str, CaptionedLatents] = {}
@@ -217,7 +217,7 @@ class DiffusionTrainer:
         captions: list[str],
         condition: Condition,
         generator: torch.Generator,
-        shift: bool = True,
+        shift: float | None = None,
     ) -> Tensor:
         """Mean velocity error of a batch of latents (B, C, T, H, W)."""
         text = self.text.encode(captions)
@@ -225,10 +225,16 @@ class DiffusionTrainer:
         y, mask = text["y"][:, :, :length].to(self.device), text["mask"][:, :length].to(self.device)
         batch = len(captions)
         size = {"height": bucket.height, "width": bucket.width, "fps": self.config.fps, "num_frames": bucket.frames}
-        losses = self.schedulers[shift].training_losses(
+        times = None
+        if shift is not None:
+            times = NUM_TIMESTEPS * training_times(
+                batch, torch.tensor(shift), self.config.sample_method, generator, self.device
+            )
+        losses = self.scheduler.training_losses(
             self.model,
             z,
             {"y": y, "mask": mask, **{k: torch.full((batch,), float(v), device=self.device) for k, v in size.items()}},
+            t=times,
             mask_index=None if condition.frames is None else list(condition.frames),
             drop=condition.drop,
             y_null=self.model.y_embedder.y_embedding[None, None, :length].expand(batch, 1, -1, -1),

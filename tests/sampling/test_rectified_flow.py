@@ -273,3 +273,13 @@ def test_training_losses_equal_the_published_ones(case: str) -> None:
         noise_disable_threshold=options.get("thr"),
     )
     golden_io.assert_close(loss, fixture.tensors[f"{case}/loss"], f"loss_v13 {case}")
+
+
+def test_a_fixed_shift_holds_for_every_size() -> None:
+    scheduler = RFLOW(num_sampling_steps=4, fixed_shift=3.0)
+    expected = [3 * t / (1 + 2 * t) for t in (1.0, 0.75, 0.5, 0.25, 0.0)]
+    for height, frames in ((144, 1), (144, 49), (720, 97)):
+        times = scheduler.times({"height": height, "width": 2 * height, "num_frames": frames})
+        torch.testing.assert_close(times, torch.tensor(expected))
+    with pytest.raises(ValueError, match="fixed_shift is 0"):
+        RFLOW(fixed_shift=0)

@@ -90,7 +90,7 @@ def diffusion_recipe(folder: Path, steps: int = 60) -> DiffusionTrainConfig:
         latents=str(folder / "latents"),
         buckets=(bucket, picture),
         stages=(
-            Stage(steps=steps // 2, mixture=((bucket.name, 1.0), (picture.name, 0.5)), tokens=64, shift=False),
+            Stage(steps=steps // 2, mixture=((bucket.name, 1.0), (picture.name, 0.5)), tokens=64, shift=1.0),
             Stage(steps=steps - steps // 2, mixture=((bucket.name, 1.0),), tokens=64),
         ),
         warmup=5,

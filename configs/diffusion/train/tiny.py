@@ -34,10 +34,8 @@ config = DiffusionTrainConfig(
         LatentBucket(97, 144, 256, 32),
     ),
     stages=(
-        Stage(steps=1400, mixture=(("1x144x256", 1.0), ("17x64x112", 1.0)), tokens=4320, shift=False),
-        Stage(
-            steps=500, mixture=(("1x144x256", 0.7), ("17x64x112", 0.4), ("17x144x256", 1.0)), tokens=3600, shift=False
-        ),
+        Stage(steps=1400, mixture=(("1x144x256", 1.0), ("17x64x112", 1.0)), tokens=4320, shift=1.0),
+        Stage(steps=500, mixture=(("1x144x256", 0.7), ("17x64x112", 0.4), ("17x144x256", 1.0)), tokens=3600, shift=3.0),
         Stage(
             steps=500,
             mixture=(
@@ -51,6 +49,7 @@ config = DiffusionTrainConfig(
                 ("97x144x256", 0.08),
             ),
             tokens=3744,
+            shift=3.0,
         ),
     ),
     text_share=0.65,

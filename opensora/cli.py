@@ -156,15 +156,22 @@ def _destination(output: str | None, prompt: str) -> Path:
     from opensora.pipelines.result import home
 
     folder = home(output or "outputs")
-    if output is not None and not output.endswith(("/", "\\")) and not folder.is_dir():
+    if output is not None and not output.endswith(("/", "\\")) and not _is_folder(folder):
         return Path(output)
     words = re.findall(r"\w+", re.sub(r"\|\d+\|", " ", prompt.lower()))
     name = "-".join(words[:6])[:40].strip("-_") or "clip"
-    taken = {path.stem for path in folder.glob("*")} if folder.is_dir() else set()
+    taken = {path.stem for path in folder.glob("*")} if _is_folder(folder) else set()
     number = 1
     while any(stem == f"{name}-{number:03}" or stem.startswith(f"{name}-{number:03}-") for stem in taken):
         number += 1
     return folder / f"{name}-{number:03}"
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long; whoever writes there says so
+        return False
 
 
 def _model(name: str | None) -> str | Path | None:

@@ -150,10 +150,11 @@ def test_without_an_output_new_files_are_made_and_none_replaced(bundle: Path, fo
     ("arguments", "words"),
     [
         (("--length", "20"), "write seconds as 2s or frames as 49f"),
-        (("--guidance", "nan"), "guidance must be a number"),
-        (("--seed", "-1"), "The seed is -1"),
+        (("--guidance", "nan"), "Got the guidance nan; expected a number from 0 to 100"),
+        (("--seed", "-1"), "Got the seed -1"),
         (("--camera-motion", "roll"), "choose one of static, pan left"),
         (("--image", "nowhere.png"), "There is no image file 'nowhere.png'"),
+        (("--output", "~nobody-here/clip"), "nobody of that name"),
         (("--output", "clip.gif"), "written as MP4; end the name in .mp4"),
         (("--device", "tpu"), "this machine has"),
         (("--resolution", "720p"), "not t2v at 720p"),
@@ -196,6 +197,14 @@ def test_a_file_in_the_place_of_the_output_folder_is_known_before_the_work(bundl
     assert done.exit_code != 0
     assert "Cannot write outputs/ball: part of the path is a file" in done.stderr
     assert "Loading" not in done.stderr
+
+
+def test_an_output_with_an_impossible_name_is_known_before_the_work(bundle: Path, folder: Path) -> None:
+    for end in ("", "/"):
+        done = make(bundle, "--length", "1f", "--output", "x" * 300 + end)
+        assert done.exit_code == 1
+        assert "the name is too long" in done.stderr and "Loading" not in done.stderr
+    assert list(folder.iterdir()) == []
 
 
 def test_a_failure_is_a_sentence_and_exit_code_1(bundle: Path, tmp_path: Path) -> None:

@@ -291,10 +291,9 @@ def _check_number(
         return
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     kind = "a whole number" if whole else "a number"
-    if isinstance(value, bool) or not isinstance(value, kinds) or value != value:
-        raise RequestError(name, f"The {_words(name)} must be {kind} from {low} to {high}, not {_shown(value)}.")
-    if not low <= value <= high:
-        raise RequestError(name, f"The {_words(name)} is {_shown(value)}; it must be {kind} from {low} to {high}.")
+    fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high  # never true of NaN
+    if not fits:
+        raise RequestError(name, f"Got the {_words(name)} {_shown(value)}; expected {kind} from {low} to {high}.")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

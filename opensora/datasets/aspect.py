@@ -6,7 +6,6 @@ keep that. What people type and read is WIDTH:HEIGHT ("9:16" is upright): ``pixe
 """
 
 import math
-import re
 from collections.abc import Mapping
 
 from opensora.datasets.aspect_tables import ASPECT_RATIO_MAP, Table, tables
@@ -40,15 +39,6 @@ _PERSON_RATIOS: dict[str, str] = {
     "12:25": "2.08",
 }
 """Table key by WIDTH:HEIGHT, common ones first."""
-
-VAE_STRIDE = 16
-"""Frames per segment of the autoencoder of version 1.3; a video has one frame more than whole segments."""
-
-MAX_SECONDS = 15
-"""Longest video at 24 frames a second."""
-
-_LONGEST_REQUEST = 372
-"""Frames of 15.5 s at 24 frames a second: lengths that round to about 15 s are taken."""
 
 _PUBLISHED_FRAMES: dict[str, int] = {f"{n}x": 51 * n for n in (1, 2, 4, 8, 16)} | {
     f"{2 * n}s": 51 * n for n in (1, 2, 4, 8, 16)
@@ -145,48 +135,6 @@ def closest_aspect_ratio(width: float, height: float, resolution: str) -> str:
         return round(abs(math.log(w / h) - shape), 9), round(abs(math.log(int(name_w) / int(name_h)) - shape), 9)
 
     return min(aspect_ratios(resolution), key=distance)
-
-
-def frames_for(length: str | float, fps: float = 24) -> int:
-    """Frame count of a video of about ``length``: "2s" (seconds), or frames as "49f", "49" or 49.
-
-    The autoencoder of version 1.3 takes 1, 17, 33, 49, ... frames: the nearest of these (of two, the longer one) that
-    is not above 15.5 s at 24 frames a second.
-    """
-    frames = _requested_frames(length, fps)
-    if frames > _LONGEST_REQUEST:
-        raise ValueError(
-            f"The length {_short(length)} is too long: a video has at most {MAX_SECONDS} s at 24 frames a second, "
-            f"{MAX_SECONDS * 24 + 1} frames."
-        )
-    nearest = math.floor((frames - 1) / VAE_STRIDE + 0.5) * VAE_STRIDE + 1
-    return max(1, min(nearest, (_LONGEST_REQUEST - 1) // VAE_STRIDE * VAE_STRIDE + 1))
-
-
-def _requested_frames(length: str | float, fps: float) -> float:
-    wrong = ValueError(f"The length {_short(length)} is no length: give seconds like '2s', or frames like '49f' or 49.")
-    seconds = False
-    if isinstance(length, bool):
-        raise wrong
-    if isinstance(length, str):
-        match = re.fullmatch(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*([sf]?)\s*", length.lower())
-        if match is None:
-            raise wrong
-        frames: float = float(match[1])
-        seconds = match[2] == "s"
-    elif isinstance(length, int | float):
-        frames = length
-    else:
-        raise wrong
-    if frames != frames:
-        raise wrong
-    if frames <= 0:
-        raise ValueError(f"The length {_short(length)} is not above zero.")
-    if seconds:
-        return frames * _positive(fps, "number of frames a second")
-    if frames < math.inf and frames != int(frames):
-        raise ValueError(f"The length {_short(length)} is no whole number of frames.")
-    return frames
 
 
 def _positive(number: float, what: str) -> float:

@@ -63,7 +63,7 @@ def repeat_rows(x: Tensor, batch: int, what: str) -> Tensor:
 
 
 class CaptionEmbedder(nn.Module):
-    """Projects text features; in training some captions are replaced by a learned-like null text.
+    """Projects text features; in training some captions are replaced by a null text.
 
     ``y_embedding`` (L, E) is that null text: a buffer, not trained. It also serves guidance at inference.
     """

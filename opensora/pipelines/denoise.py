@@ -16,6 +16,7 @@ from opensora.pipelines.pixels import to_pixels
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.result import GenerationError
+from opensora.sampling.conditions import prep_ref_and_mask, prep_ref_and_update_mask_in_loop
 
 FLAT = 1e-4
 """Spread of latents below which there is nothing to see."""
@@ -74,8 +75,8 @@ def denoise(models: Models, clip: Clip, seed: int, reporter: Reporter, preview: 
         before = joined[-1] if joined else None
         latents = _run(models, clip, index, part, before, generator, _watch(reporter, preview))
         joined.append(latents)
-    kept = [latents if i == 0 else latents[:, :, _overlap(models) :] for i, latents in enumerate(joined)]
-    return torch.cat(kept, dim=2)
+    overlap = models.config.condition_frame_length
+    return torch.cat([latents[:, :, overlap if i else 0 :] for i, latents in enumerate(joined)], dim=2)
 
 
 def _run(
@@ -92,22 +93,16 @@ def _run(
     size = models.vae.get_latent_size((part.frames, clip.height, clip.width))
     shape = (1, models.vae.latent_channels, *(side for side in size if side is not None))
     z = torch.randn(shape, generator=generator).to(device)
-    given = _given(models, clip, index, before, shape[2])
-    cond, cond_mask = torch.zeros_like(z), torch.zeros_like(z)
-    for frame, latents in given.items():
-        cond[:, :, frame] = latents.to(z)
-        cond_mask[:, :, frame] = 1
-    scheduler = config.scheduler(clip.steps, clip.guidance)
+    cond, given = _given(models, clip, index, before, z)
+    cond_mask = torch.zeros_like(z)
+    cond_mask[:, :, given] = 1
+    by_image = bool(given) and "i2v" in config.bundle.card.modes
     joins = None
-    if (
-        given and "i2v" not in config.bundle.card.modes
-    ):  # a network without image conditions keeps clean frames in place
-        joins = torch.ones(1, shape[2], device=device)
-        joins[:, list(given)] = 0
+    if given and not by_image:  # a network without image conditions has clean frames among its own
+        joins = 1 - cond_mask[:, 0, :, 0, 0]
         z = torch.where(cond_mask.bool(), cond, z)
-    by_image = bool(given) and joins is None
     told = clip.fps if part.frames > 1 else config.bundle.card.image_fps
-    result = scheduler.sample(
+    result = config.scheduler(clip.steps, clip.guidance).sample(
         models.stdit,
         models.text_encoder,
         z,
@@ -118,7 +113,7 @@ def _run(
         additional_args={"height": clip.height, "width": clip.width, "num_frames": part.frames, "fps": told},
         progress=False,
         mask=joins,
-        mask_index=sorted(given) if by_image else None,
+        mask_index=given if by_image else None,
         image_cfg_scale=clip.image_guidance if by_image else None,
         neg_prompts=None if clip.negative is None else [clip.negative[index]],
         use_sdedit=by_image and config.use_sdedit,
@@ -131,22 +126,14 @@ def _run(
     return result
 
 
-def _given(models: Models, clip: Clip, index: int, before: Tensor | None, frames: int) -> dict[int, Tensor]:
-    """Latents (1, C, H, W) of the frames that a part is given, by frame."""
-    given: dict[int, Tensor] = {}
-    if before is not None:
-        count = _overlap(models)
-        given |= {i: before[:, :, i - count] for i in range(count)}
-    elif clip.reference is not None and clip.cond_type in ("i2v_head", "i2v_loop"):
-        given[0] = clip.reference[:, :, 0]
-    if clip.reference is not None and clip.cond_type in ("i2v_tail", "i2v_loop") and index == len(clip.parts) - 1:
-        given[frames - 1] = clip.reference[:, :, 0]
-    return given
-
-
-def _overlap(models: Models) -> int:
-    """Latent frames that two parts share."""
-    return models.config.condition_frame_length
+def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Tensor) -> tuple[Tensor, list[int]]:
+    """Latents like the noise ``z``, zero but for the frames that a part is given, and which frames these are."""
+    refs = [] if clip.reference is None else [[clip.reference[0]]]
+    kind, overlap = clip.cond_type, models.config.condition_frame_length
+    if before is None:
+        return prep_ref_and_mask(kind, overlap, refs, z.shape, len(clip.parts), z.device, z.dtype)
+    last = index == len(clip.parts) - 1
+    return prep_ref_and_update_mask_in_loop(kind, overlap, before, refs, z.shape, last, z.device, z.dtype)
 
 
 def _watch(reporter: Reporter, preview: Preview | None) -> Callable[[int, int, Tensor], None]:

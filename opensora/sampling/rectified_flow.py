@@ -199,7 +199,7 @@ class RFLOW:
         place = torch.device(device) if device is not None else z.device
         z = z.to(place)
         given = self._given(z, z_cond, z_cond_mask, mask_index, image_cfg_scale, mask)
-        text = self._text(text_encoder, list(prompts), neg_prompts, given, place)
+        text = self._text(text_encoder, list(prompts), neg_prompts, place)
         scale = self.cfg_scale if guidance_scale is None else guidance_scale
         osc_text = _first(use_oscillation_guidance_for_text, self.use_oscillation_guidance)
         osc_image = bool(use_oscillation_guidance_for_image)
@@ -247,7 +247,6 @@ class RFLOW:
         encoder: TextEncoder,
         prompts: list[str],
         neg_prompts: Sequence[str] | None,
-        given: Given | None,
         device: torch.device,
     ) -> Text:
         encoded = encoder.encode(prompts)

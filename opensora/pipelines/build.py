@@ -221,7 +221,7 @@ def _load(
     stdit = stdit.to(device).requires_grad_(False)
     vae = vae.to(device, dtype).requires_grad_(False)
     _check_together(stdit, vae, text_encoder)
-    if optimize:
+    if optimize and device.type != "mps":  # where it was never tried
         vae = vae.to(memory_format=torch.channels_last_3d)
     text_encoder.y_embedder = stdit.y_embedder
     hashes = {role: identity.fingerprint(path) for role, path in places._asdict().items()}

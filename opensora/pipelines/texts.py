@@ -1,9 +1,12 @@
 """What the text encoder reads: the prompt of every part of a clip, with the scores in words, cleaned."""
 
+import re
 from functools import lru_cache
 
 from opensora.models.text.cleaning import text_preprocessing
 from opensora.models.text.prompts import append_score_to_prompts, extract_prompts_loop, motion_word, split_prompt
+
+_NUMBERED = re.compile(r"\s*\|\s*\d+\s*\|")
 
 
 def part_texts(
@@ -29,10 +32,15 @@ def part_texts(
         ValueError: the numbers between bars do not fit, or nothing is left of a text.
     """
     texts, starts = split_prompt(prompt)
-    if starts is not None and starts[-1] >= parts:
+    if starts is None and (first := _NUMBERED.match(prompt)):
         raise ValueError(
-            f"The prompt has a text for loop {starts[-1]}, but the clip is made in {parts} (counted from 0); "
-            f"ask for {starts[-1] + 1} loops or a longer clip."
+            f"The prompt begins with {first[0].strip()[:20]!r}; loops count from 0: write |0| text |1| text ..."
+        )
+    if starts is not None and starts[-1] >= parts:
+        made = "1 part" if parts == 1 else f"{parts} parts"
+        raise ValueError(
+            f"The prompt has a text for loop {starts[-1]}, but the clip is made in {made}; loops count from 0, so ask "
+            f"for {starts[-1] + 1} loops or a longer clip."
         )
     for text in texts:
         if not text.strip():

@@ -1,5 +1,6 @@
 """Strict reading and writing of safetensors: every tensor has to be there, be expected and have the right shape."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -110,6 +111,12 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     for file in _files(Path(path)):
         metadata |= read_header(file).metadata
     return metadata
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's bytes as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Strict safetensors files: what fits is loaded exactly, what does not is listed."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from opensora.checkpoint.identity import IdentityError
 from opensora.checkpoint.layout import LayoutError
-from opensora.checkpoint.safetensors_io import CheckpointError, load_strict, read_metadata, save
+from opensora.checkpoint.safetensors_io import CheckpointError, file_sha256, load_strict, read_metadata, save
 
 
 class Net(nn.Module):
@@ -182,6 +183,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         save(Net(), file, {})
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     assert file.read_bytes() == before
+
+
+def test_hash(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:

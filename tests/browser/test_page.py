@@ -128,7 +128,7 @@ def test_cancel_stops_within_a_step_and_the_next_job_runs(visit: Visit) -> None:
     page = visit.open()
     page.click("#example-1")  # an example runs on click
     expect(page.locator("#prompt textarea")).to_have_value("a yellow star spins above the sea", timeout=WAIT)
-    expect(page.locator("#progress")).to_contain_text("of 30", timeout=WAIT)
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=WAIT)
     page.click("#cancel")
     expect(page.locator("#panel")).to_contain_text("Cancelled. Nothing was saved.", timeout=WAIT)
     expect(page.locator("#cancel")).to_be_hidden()

@@ -32,7 +32,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Any:
     """Build the object named ``config`` of a Python file and apply overrides such as ``model.depth=4``.
 
     Raises :class:`ConfigError` when there is no such file, when it builds no dataclass object named ``config``,
-    or when an override names no field or does not fit the field's annotation.
+    when the file itself fails, or when an override names no field or does not fit the field's annotation.
     """
     file = Path(path)
     if not file.is_file():
@@ -41,7 +41,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Any:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file} is not a Python file; a config file ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
     config = getattr(module, "config", None)
     if not _is_config(config):
         raise ConfigError(f"{file} must build one dataclass object named 'config', got {type(config).__name__}.")

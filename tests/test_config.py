@@ -216,3 +216,11 @@ def test_published_networks_have_the_size_that_the_table_says(component) -> None
     with torch.device("meta"):
         network = NETWORKS[type(config)](config)
     assert sum(value.numel() for value in network.state_dict().values()) == component.parameters
+
+
+@pytest.mark.parametrize("text", ["config = (", "raise SystemExit", "import no_such_package", "config = 1 / 0"])
+def test_a_config_file_that_fails_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.py cannot be read: "):
+        load_config(file)

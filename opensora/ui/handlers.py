@@ -262,9 +262,10 @@ def whole(name: str, value: Any) -> int | None:
         number = int(value) if isinstance(value, str) else value
         if number != int(number):
             raise ValueError
-    except (ValueError, OverflowError):
-        empty = " Leave it empty for a random one." if name == "seed" else ""
-        raise RequestError(name, f"The {name} must be a whole number, not {value!r:.40}.{empty}") from None
+    except (ValueError, OverflowError, TypeError):
+        empty = "; leave it empty for a random one." if name == "seed" else "."
+        shown = value[:40] if isinstance(value, str) else type(value).__name__
+        raise RequestError(name, f"Got the {name} {shown}; expected a whole number{empty}") from None
     return int(number)
 
 

@@ -103,7 +103,7 @@ def test_the_settings_of_the_page_become_a_request(acts: Handlers) -> None:
 
 @pytest.mark.parametrize("seed", ["abc", "1.5", "1e400", "--3", "0x10"])
 def test_a_seed_that_is_no_whole_number_is_a_sentence(acts: Handlers, seed: str) -> None:
-    with pytest.raises(RequestError, match="must be a whole number"):
+    with pytest.raises(RequestError, match="expected a whole number"):
         acts.request(*values(seed=seed))
 
 

@@ -1,6 +1,6 @@
 """Write the card of the bundled checkpoint from what its files, recipes and the adherence benchmark say.
 
-``python benchmarks/adherence.py --json benchmarks/results/tiny.json --sheet assets/tiny/sheet.png`` comes first, then
+``python benchmarks/adherence.py --json benchmarks/results/tiny.json --sheet assets/tiny/sheet.jpg`` comes first, then
 ``python scripts/write_card.py``.
 """
 

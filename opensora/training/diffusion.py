@@ -93,6 +93,8 @@ class DiffusionTrainConfig:
     """Updates between two state files."""
     fps: float = 24.0
     """Frames per second of the clips."""
+    start_from: str | None = None
+    """Folder of an exported denoiser whose weights a new run begins with; ``None`` begins with random ones."""
 
     @property
     def steps(self) -> int:
@@ -142,7 +144,7 @@ class DiffusionTrainer:
         self.config, self.run_dir, self.step = config, run_dir, 0
         self.workers = Workers.start()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = STDiT3(config.model).to(self.device).train()
+        self.model = self._fresh().to(self.device).train()
         self.text = T5Encoder.from_pretrained(config.text, max_length=config.model.model_max_length)
         self.scheduler = RFLOW(use_timestep_transform=True, sample_method=config.sample_method)
         self.ema = EMA(self.model, config.ema_decay)
@@ -155,6 +157,15 @@ class DiffusionTrainer:
             self.optimizers.load_state_dict(state["optimizers"])
             self.step = state["step"]
             log.info("diffusion: resumed at step %d", self.step)
+
+    def _fresh(self) -> STDiT3:
+        """The network of a run that is not resumed."""
+        if self.config.start_from is None:
+            return STDiT3(self.config.model)
+        model = STDiT3.from_pretrained(self.config.start_from)
+        if model.config != self.config.model:
+            raise ValueError(f"{self.config.start_from} holds another network than the recipe's; change its model.")
+        return model
 
     def bucket(self, name: str) -> LatentBucket:
         """Bucket of that name.

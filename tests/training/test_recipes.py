@@ -127,6 +127,12 @@ def test_exports_load_strictly_and_say_what_they_are(folder: Path) -> None:
     trainer.export(folder / "stdit")
     stdit = STDiT3.from_pretrained(folder / "stdit")
     assert stdit.config == recipe.model
+    going_on = DiffusionTrainer(replace(recipe, start_from=str(folder / "stdit")), folder / "run-on")
+    assert going_on.step == 0
+    assert all(torch.equal(v, stdit.state_dict()[k]) for k, v in going_on.model.state_dict().items())
+    other = replace(recipe.model, depth=2)
+    with pytest.raises(ValueError, match="another network"):
+        DiffusionTrainer(replace(recipe, start_from=str(folder / "stdit"), model=other), folder / "run-other")
     vae = OpenSoraVAE_V1_3.from_pretrained(folder / "vae")
     text = T5Encoder.from_pretrained(folder / "t5", max_length=64)
     assert text.encode(["빨간 공", "a red ball"])["y"].shape == (2, 1, 64, 48)

@@ -161,15 +161,23 @@ def _check(targets: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]],
 
 def _check_kinds(targets: Mapping[str, Tensor], dtypes: Mapping[str, str]) -> None:
     """Refuse whole numbers where the network has fractions: quantised weights need their scales."""
-    whole = [
-        name
-        for name, dtype in dtypes.items()
-        if targets[name].is_floating_point() and not dtype.startswith(("F", "BF"))
-    ]
+    refuse_quantised({name: dtype for name, dtype in dtypes.items() if targets[name].is_floating_point()})
+
+
+def refuse_quantised(dtypes: Mapping[str, str]) -> None:
+    """Refuse whole numbers among the weights of a network that has fractions.
+
+    Args:
+        dtypes: safetensors' name of the dtype of every tensor that should hold fractions.
+
+    Raises:
+        CheckpointError: lists the tensors.
+    """
+    whole = sorted(name for name, dtype in dtypes.items() if not dtype.startswith(("F", "BF")))
     if whole:
         raise CheckpointError(
             f"{len(whole)} tensors are quantised ({dtypes[whole[0]]}), which this network cannot read: "
-            f"{listed(sorted(whole))}. Get the weights in float32, bfloat16 or float16."
+            f"{listed(whole)}. Get the weights in float32, bfloat16 or float16."
         )
 
 

@@ -25,13 +25,21 @@ class Workers:
         if count == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         return cls(dist.get_rank(), count)
 
     @property
     def first(self) -> bool:
         """Whether this process writes files and logs."""
         return self.rank == 0
+
+    def device(self) -> torch.device:
+        """The GPU of this process (by torchrun's LOCAL_RANK), or the CPU."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
 
     @torch.no_grad()
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:

@@ -276,6 +276,16 @@ def status(preset: Preset) -> PresetStatus:
     return PresetStatus(not missing, tuple(component.source for component in missing), to_download, where)
 
 
+def require_installed(preset: Preset) -> None:
+    """Refuse a preset of which something is not here. As cheap as `status`.
+
+    Raises:
+        WeightsMissingError: says how to get it.
+    """
+    if not status(preset).installed:
+        raise WeightsMissingError(f"The weights of {preset.title} are not on this machine. {how_to_get(preset)}")
+
+
 def weights(preset: Preset, on_progress: hub.OnProgress | None = None) -> Weights:
     """Where the networks of an installed preset are; never downloads.
 
@@ -287,8 +297,7 @@ def weights(preset: Preset, on_progress: hub.OnProgress | None = None) -> Weight
     """
     if not preset.supported:
         raise PresetError(f"{preset.title} ({preset.name}) is {preset.reason}.")
-    if not status(preset).installed:
-        raise WeightsMissingError(f"The weights of {preset.title} are not on this machine. {how_to_get(preset)}")
+    require_installed(preset)
     try:
         return _located(preset, offline=True, on_progress=on_progress)
     except OfflineError:

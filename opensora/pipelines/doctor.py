@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from opensora.checkpoint import hub
 from opensora.checkpoint.errors import gigabytes
@@ -21,7 +21,12 @@ LITTLE_MEMORY = 3 * 10**9
 """Bytes of memory below which the bundled checkpoint may not fit."""
 LITTLE_DISK = 5 * 10**8
 """Bytes of free disk below which results may soon not fit."""
-SELF_TEST = {"prompt": "a red ball rolls to the right over a green meadow", "length": "17f", "steps": 4, "seed": 1}
+SELF_TEST: dict[str, Any] = {
+    "prompt": "a red ball rolls to the right over a green meadow",
+    "length": "17f",
+    "steps": 4,
+    "seed": 1,
+}
 """The request of the self-test."""
 
 State = Literal["ok", "note", "missing"]
@@ -62,14 +67,14 @@ def self_test(model: str | Path | None = None) -> Finding:
         model: as in a request; ``None`` for the bundled checkpoint.
     """
     from opensora.datasets.video_io import read_video
-    from opensora.pipelines.request import RequestError
+    from opensora.pipelines.request import GenerationRequest, RequestError
     from opensora.pipelines.result import GenerationError
-    from opensora.pipelines.video import generate_video
+    from opensora.pipelines.video import generate
 
     name = "self-test"
     try:
         with tempfile.TemporaryDirectory(prefix="opensora-doctor-") as folder:
-            result = generate_video(model=model, **SELF_TEST)  # type: ignore[arg-type]
+            result = generate(GenerationRequest(model=model, **SELF_TEST))
             (file,) = result.save(Path(folder) / "clip")
             clip, size = read_video(file), file.stat().st_size
     except (RequestError, GenerationError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -151,11 +151,11 @@ def _configs(folder: Path | None, preset: str | None) -> tuple[STDiT3Config, VAE
     if folder is not None and (folder / FOLDERS["stdit"] / "config.json").is_file():
         stdit = STDiT3Config.from_file(folder / FOLDERS["stdit"] / "config.json")
         return stdit, read_config(folder / FOLDERS["vae"] / "config.json")
-    fields: dict[str, dict[str, object]] = {"stdit": {}, "vae": {}}
+    fields: dict[str, dict[str, Any]] = {"stdit": {}, "vae": {}}
     if preset is not None:
         for component in zoo.PRESETS[preset].components:
             fields.setdefault(component.role, {}).update(component.config)
-    return STDiT3Config.from_dict(fields["stdit"]), VAEv13Config(**fields["vae"])  # type: ignore[arg-type]
+    return STDiT3Config.from_dict(fields["stdit"]), VAEv13Config(**fields["vae"])
 
 
 def _weight_bytes(bundle: Bundle) -> int:

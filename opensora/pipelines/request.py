@@ -258,6 +258,20 @@ class GenerationRequest:
             raise RequestError("negative_prompt", str(error)) from None
 
 
+def require_weights(bundle: Bundle) -> None:
+    """Refuse weights that are not on this machine, before anything is counted or waits.
+
+    Raises:
+        RequestError: says how to get them.
+    """
+    if bundle.preset is None:
+        return
+    try:
+        zoo.require_installed(bundle.preset)
+    except zoo.WeightsMissingError as error:
+        raise RequestError("model", str(error)) from None
+
+
 def parse_length(length: str | int, fps: int) -> int:
     """Frames of a length such as ``"2s"``, ``"49f"`` or 49.
 

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from opensora.models import zoo
 from opensora.pipelines import preflight, speed
 from opensora.pipelines.build import Models, build_models
 from opensora.pipelines.bundle import Bundle
@@ -23,7 +22,7 @@ from opensora.pipelines.denoise import Clip, denoise, encode_reference
 from opensora.pipelines.pixels import check_picture, count_windows, decode
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
-from opensora.pipelines.request import MAX_SEED, GenerationRequest, RequestError
+from opensora.pipelines.request import MAX_SEED, GenerationRequest, RequestError, require_weights
 from opensora.pipelines.result import CancelFlag, GenerationError, GenerationResult, OnProgress
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def generate(
     if request.seed is None:
         request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
     bundle = request.bundle()
-    _check_installed(bundle)
+    require_weights(bundle)
     reporter = Reporter(on_progress, cancel)
     cost = preflight.estimate(request)
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
@@ -83,13 +82,6 @@ def generate(
             videos = _compute(request, bundle, models, reporter)
     _remember(request, bundle, reporter)
     return _result(request, bundle, models, videos, reporter)
-
-
-def _check_installed(bundle: Bundle) -> None:
-    """Refuse missing weights before anything is counted or waits."""
-    if bundle.preset is not None and not bundle.installed():
-        title, get = bundle.preset.title, zoo.how_to_get(bundle.preset)
-        raise RequestError("model", f"The weights of {title} are not on this machine. {get}")
 
 
 def _build(request: GenerationRequest, bundle: Bundle) -> Models:

@@ -143,7 +143,7 @@ class DiffusionTrainer:
         torch.manual_seed(config.seed)
         self.config, self.run_dir, self.step = config, run_dir, 0
         self.workers = Workers.start()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.workers.device()
         self.model = self._fresh().to(self.device).train()
         self.text = T5Encoder.from_pretrained(config.text, max_length=config.model.model_max_length)
         self.scheduler = RFLOW(use_timestep_transform=True, sample_method=config.sample_method)
@@ -255,7 +255,14 @@ class DiffusionTrainer:
         return losses.mean()
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:
-        """Train to the end of the recipe, or for ``max_seconds``; state is saved on the way and at the end."""
+        """Train to the end of the recipe, or for ``max_seconds``; state is saved on the way and at the end.
+
+        Raises:
+            ValueError: latents of a shape that some stage needs are not cached.
+        """
+        for stage in self.config.stages:  # what is missing is said now, not when its stage begins
+            for name, _ in stage.mixture:
+                self.latents(name)
         history: list[dict[str, float]] = []
         start = time.monotonic()
         while self.step < self.config.steps:

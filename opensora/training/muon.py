@@ -4,7 +4,7 @@ A convolution kernel (O, I, ...) counts as the matrix (O, I * ...). The size of 
 both take the same learning rate (Liu et al. 2025). ``torch.optim.Muon`` takes matrices only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -38,8 +38,12 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of every parameter that has a gradient; returns what ``closure`` does, which makes them anew."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -52,3 +56,4 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 size = 0.2 * max(update.shape) ** 0.5
                 parameter.add_(update.reshape(parameter.shape).to(parameter.dtype), alpha=-group["lr"] * size)
+        return loss

@@ -16,7 +16,7 @@ from opensora.datasets.aspect import closest_aspect_ratio, pixel_size
 from opensora.datasets.image_io import load_image
 from opensora.jobs.queue import JobQueue, JobView
 from opensora.models import zoo
-from opensora.pipelines.request import GenerationRequest, RequestError
+from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
 from opensora.ui import choices, render
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Handlers:
         browser = identity(browser)
         try:
             request = self.request(*values).validated()
-            require_weights(request)
+            require_weights(request.bundle())
             job_id = self.queue.submit(request, browser["owner"])
         except RequestError as error:
             return browser, render.problem(str(error)), *(gr.skip() for _ in range(SCREEN))
@@ -179,18 +179,6 @@ def identity(browser: Browser | None) -> Browser:
     if isinstance(browser, dict) and isinstance(browser.get("owner"), str):
         return browser
     return {"owner": secrets.token_urlsafe(16), "job": None}
-
-
-def require_weights(request: GenerationRequest) -> None:
-    """Refuse a request whose weights are not on this machine before it waits in the queue.
-
-    Raises:
-        RequestError: says how to get them.
-    """
-    bundle = request.bundle()
-    if bundle.preset is not None and not bundle.installed():
-        sentence = f"The weights of {bundle.preset.title} are not on this machine. {zoo.how_to_get(bundle.preset)}"
-        raise RequestError("model", sentence)
 
 
 def nothing_here() -> str:

@@ -24,6 +24,8 @@ def main(
         raise typer.BadParameter(f"{config} builds a {type(recipe).__name__}, expected a TextTrainConfig.")
     trainer = TextTrainer(recipe, run_dir)
     trainer.run(max_seconds)
+    for attribute, share in trainer.accuracy().items():
+        logging.info("%s is read right in %.1f %% of unseen captions that mention it or not", attribute, 100 * share)
     if export is not None:
         trainer.export(export)
 

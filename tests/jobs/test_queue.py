@@ -2,53 +2,16 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
 import pytest
+from stepwise import Steps, until
 
+from opensora.datasets.video_io import read_video
 from opensora.jobs.queue import JobQueue, JobState, QueueFull
 from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress
-
-
-class Clip:
-    """What the queue needs of a result."""
-
-    settings: ClassVar = {"seed": 7}
-    notes: tuple[str, ...] = ()
-
-    def save(self, path: Path) -> list[Path]:
-        file = path.with_suffix(".mp4")
-        file.write_bytes(b"clip")
-        return [file]
-
-
-class Steps:
-    """Generates in steps that the test releases one by one."""
-
-    def __init__(self) -> None:
-        self.go = threading.Semaphore(0)
-        self.prompts: list[str] = []
-
-    def __call__(
-        self, request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: threading.Event
-    ) -> Clip:
-        self.prompts.append(request.prompt)
-        if request.prompt == "flat":
-            raise GenerationError("decoding", "The decoding stage failed: the clip is flat. Try another seed.")
-        if request.prompt == "bug":
-            raise ZeroDivisionError("/some/secret/path")
-        for step in range(3):
-            while not self.go.acquire(timeout=0.01):
-                if cancel.is_set():
-                    raise Cancelled()
-            preview = np.zeros((4, 4, 3), np.uint8)
-            on_progress(Progress(stage="sampling", step=step + 1, total=3, seconds_left=1.0, preview=preview))
-        return Clip()
+from opensora.pipelines.result import Cancelled, GenerationResult, Progress
 
 
 @pytest.fixture
@@ -63,13 +26,6 @@ def queue(steps: Steps, tmp_path: Path) -> Iterator[JobQueue]:
     queue.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
-
-
 def test_a_job_runs_reports_and_leaves_its_files(queue: JobQueue, steps: Steps) -> None:
     job = queue.submit(GenerationRequest(prompt="ball"), "me")
     steps.go.release()
@@ -80,8 +36,8 @@ def test_a_job_runs_reports_and_leaves_its_files(queue: JobQueue, steps: Steps) 
     steps.go.release(2)
     view = queue.wait(job, "me", timeout=5)
     assert view.state is JobState.DONE
-    assert view.settings == {"seed": 7}
-    assert [file.read_bytes() for file in view.files] == [b"clip"]
+    assert view.settings == {"seed": 7, "width": 32, "height": 16, "num_frames": 17, "fps": 24}
+    assert [read_video(file).frames.shape for file in view.files] == [(17, 16, 32, 3)]
     assert view.files[0].parent.name == job
 
 
@@ -148,7 +104,7 @@ def test_a_job_that_is_asked_to_stop_says_so_until_it_has(tmp_path: Path) -> Non
 
     def stubborn(
         request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: threading.Event
-    ) -> Clip:
+    ) -> GenerationResult:
         cancel.wait(5)
         stop.wait(5)
         raise Cancelled()
@@ -167,8 +123,7 @@ def test_a_job_that_is_asked_to_stop_says_so_until_it_has(tmp_path: Path) -> Non
 def test_a_full_disk_is_a_sentence_leaves_nothing_and_the_next_job_runs(
     queue: JobQueue, steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    videos = [np.full((2, 16, 16, 3), value, np.uint8) for value in (40, 90)]
-    result = GenerationResult(videos=videos, fps=24.0, seeds=[1, 2], settings={}, plan={}, timings={})
+    steps.clips = 2
     replace, written = os.replace, []
 
     def full(source: Path, target: Path) -> None:
@@ -179,7 +134,6 @@ def test_a_full_disk_is_a_sentence_leaves_nothing_and_the_next_job_runs(
 
     steps.go.release(6)
     with monkeypatch.context() as broken:
-        broken.setattr(Clip, "save", lambda _, path: result.save(path))
         broken.setattr(os, "replace", full)
         view = queue.wait(queue.submit(GenerationRequest(prompt="a"), "me"), "me", timeout=5)
     assert len(written) == 1

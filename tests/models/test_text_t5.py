@@ -125,6 +125,8 @@ def test_an_encoder_that_is_not_whole_is_refused_and_never_filled_up(t5: Path, t
         "unexpected: foo.bar"
     )
     assert refused(t5, tmp_path / "c", lambda state: state | {key: torch.zeros(3, 3)}).endswith(f"another shape: {key}")
+    whole = refused(t5, tmp_path / "q", lambda state: state | {key: state[key].to(torch.int8)})
+    assert whole.startswith(f"1 tensors are quantised (I8), which this network cannot read: {key}.")
     shutil.copytree(t5, tmp_path / "deep")
     t5_config(vocab_size=300, num_layers=2).save_pretrained(tmp_path / "deep")
     with pytest.raises(CheckpointError, match=r"missing: encoder\.block\.1\."):

@@ -175,6 +175,16 @@ def test_latents_are_cached_once_and_never_show_a_held_out_combination(folder: P
         load(LatentBucket(9, 32, 32, 32), folder / "latents")
 
 
+def test_a_run_says_at_once_which_latents_a_later_stage_lacks(folder: Path, tmp_path: Path) -> None:
+    recipe = diffusion_recipe(folder)
+    late = Stage(steps=1, mixture=(("9x32x32", 1.0),), tokens=16)
+    recipe = replace(recipe, buckets=(*recipe.buckets, LatentBucket(9, 32, 32, 32)), stages=(*recipe.stages, late))
+    trainer = DiffusionTrainer(recipe, tmp_path)
+    with pytest.raises(ValueError, match="no latents of bucket 9x32x32 are cached"):
+        trainer.run()
+    assert trainer.step == 0
+
+
 def test_stages_follow_each_other_and_conditions_are_mixed(folder: Path) -> None:
     recipe = diffusion_recipe(folder)
     assert stage_at(recipe, 29) is recipe.stages[0] and stage_at(recipe, 30) is recipe.stages[1]

@@ -1,20 +1,17 @@
 """Handlers over a real queue with a small generator: what is sent back, to whom, and how mistakes are answered."""
 
 import io
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
+from stepwise import Steps, until
 
 from opensora.jobs.queue import JobQueue
-from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import Cancelled, Progress
+from opensora.pipelines.request import RequestError
 from opensora.ui import handlers
 from opensora.ui.handlers import FIELDS, SCREEN, Handlers
 
@@ -39,43 +36,14 @@ START: dict[str, Any] = {
 }
 
 
-class Clip:
-    """What the queue needs of a result."""
-
-    settings: ClassVar = {"seed": 7, "width": 256, "height": 144, "num_frames": 17, "fps": 24}
-    notes: tuple[str, ...] = ()
-
-    def save(self, path: Path) -> list[Path]:
-        file = path.with_suffix(".mp4")
-        file.write_bytes(b"clip")
-        return [file]
-
-
-class Steps:
-    """Generates in steps that the test releases one by one."""
-
-    def __init__(self) -> None:
-        self.go = threading.Semaphore(0)
-
-    def __call__(
-        self, request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: threading.Event
-    ) -> Any:
-        for step in range(2):
-            while not self.go.acquire(timeout=0.01):
-                if cancel.is_set():
-                    raise Cancelled()
-            on_progress(Progress("sampling", step + 1, 2, 1.0, np.zeros((2, 4, 4, 3), np.uint8)))
-        return Clip()
-
-
 @pytest.fixture
 def steps() -> Steps:
-    return Steps()
+    return Steps(total=2)
 
 
 @pytest.fixture
 def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setattr(handlers, "require_weights", lambda request: None)
+    monkeypatch.setattr(handlers, "require_weights", lambda bundle: None)
     queue = JobQueue(steps, tmp_path)
     yield Handlers(queue)
     queue.close()
@@ -83,13 +51,6 @@ def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def values(**changes: Any) -> list[Any]:
     return [{**START, **changes}[name] for name in FIELDS]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
 
 
 def test_the_settings_of_the_page_become_a_request(acts: Handlers) -> None:
@@ -206,12 +167,12 @@ def test_the_cost_is_known_before_anything_is_typed_and_says_what_is_wrong(acts:
     assert "role='alert'" in acts.preflight(*values(seed="x"))
 
 
-def test_missing_weights_are_refused_with_the_way_to_get_them() -> None:
-    request = GenerationRequest("a ball", model="opensora-1.3-t2v-360p").validated()
-    if request.bundle().installed():
-        pytest.skip("the published weights are on this machine")
-    with pytest.raises(RequestError, match=r"models --download opensora-1\.3-t2v-360p"):
-        handlers.require_weights(request)
+def test_missing_weights_are_refused_with_the_way_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))  # whatever this machine has downloaded
+    queue = JobQueue(Steps(), tmp_path / "out")
+    _, problem, *screen = Handlers(queue).generate(None, {}, *values(model="opensora-1.3-t2v-360p", resolution="360p"))
+    assert "models --download opensora-1.3-t2v-360p" in problem and screen == [SKIP] * SCREEN
+    queue.close()
 
 
 def test_another_model_brings_its_resolutions_and_its_own_numbers() -> None:

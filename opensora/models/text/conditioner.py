@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from opensora.checkpoint.layout import read_object
-from opensora.checkpoint.safetensors_io import CheckpointError, listed
+from opensora.checkpoint.safetensors_io import CheckpointError, listed, refuse_quantised
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class HFEmbedder(nn.Module):
         load = partial(MODULES[self.kind].from_pretrained, output_loading_info=True, ignore_mismatched_sizes=True)
         network, found = _read("weights", folder, load, **hf_kwargs)
         _refuse_misfits(folder.name, self.kind, found)
+        _refuse_whole_numbers(folder, network)
         self.hf_module = network.eval().requires_grad_(False)
 
     def tokenize(self, text: str | list[str]) -> tuple[Tensor, Tensor]:
@@ -144,6 +146,19 @@ def _refuse_misfits(where: str, kind: str, found: Mapping[str, Any]) -> None:
     lines = [f"  {len(names)} {problem}: {listed(sorted(names))}" for problem, names in problems.items() if names]
     if lines:
         raise CheckpointError("\n".join([f"{where} does not fit this text encoder:", *lines]))
+
+
+def _refuse_whole_numbers(folder: Path, network: nn.Module) -> None:
+    """transformers reads quantised weights without their scales; here that is an error.
+
+    Raises:
+        CheckpointError: lists the tensors.
+    """
+    fractions = {name for name, value in network.state_dict().items() if value.is_floating_point()}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as reader:
+            names = fractions.intersection(reader.keys())
+            refuse_quantised({name: reader.get_slice(name).get_dtype() for name in names})
 
 
 def _kind(folder: Path, name: str) -> str:

@@ -110,8 +110,8 @@ def generate(
 
 
 def _generate(request: "GenerationRequest", output: str | None) -> None:
-    """Check where the result goes, say what it costs, make it, write it, and say what was made."""
-    from opensora.pipelines.request import RequestError
+    """Check where the result goes and that the weights are here, say the cost, make it, write it, say what was made."""
+    from opensora.pipelines.request import RequestError, require_weights
     from opensora.pipelines.result import check_destination
 
     try:
@@ -119,15 +119,17 @@ def _generate(request: "GenerationRequest", output: str | None) -> None:
         check_destination(path, still=request.mode == "t2i")
     except ValueError as error:
         raise RequestError("output", str(error)) from None
+    require_weights(request.bundle())
     from opensora.pipelines.preflight import estimate
     from opensora.pipelines.video import generate as run
 
-    for line in _cost(estimate(request)):
-        typer.echo(line)
+    before = _cost(estimate(request))
+    typer.echo("\n".join(before))
     with interruptible() as cancel, ProgressBar() as bar:
         result = run(request, on_progress=bar, cancel=cancel)
     for line in _summary(result, result.save(path)):
-        typer.echo(line)
+        if line not in before:  # the same note was on the screen already
+            typer.echo(line)
 
 
 def _cost(cost: "Cost") -> list[str]:

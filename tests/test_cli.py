@@ -188,7 +188,13 @@ def test_a_bad_request_is_a_sentence_and_exit_code_2(
 def test_what_does_not_exist_is_named(arguments: tuple[str, ...], words: str) -> None:
     done = run(*arguments)
     assert done.exit_code == 2
-    assert words in done.stderr
+    assert words in done.stderr and done.stdout == ""
+
+
+def test_a_note_is_on_the_screen_once(bundle: Path) -> None:
+    done = make(bundle, "--length", "40f", "--output", "clip")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("frames at once") == 1
 
 
 def test_a_file_in_the_place_of_the_output_folder_is_known_before_the_work(bundle: Path, folder: Path) -> None:

@@ -94,7 +94,7 @@ def estimate(request: GenerationRequest) -> Cost:
         height=shape.height,
         width=shape.width,
         seconds_of_video=shape.frames / bundle.card.fps,
-        notes=_notes(bundle, shape, work.device, memory, speeds),
+        notes=_notes(request, bundle, shape, work.device, memory, speeds),
         stages=stages,
     )
 
@@ -185,10 +185,15 @@ def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: tor
     return cost.memory_bytes(stdit, vae, _readable(_text_parameters, bundle), shape, dtype.itemsize, rows)
 
 
-def _notes(bundle: Bundle, shape: Shape, device: torch.device, memory: int, speeds: dict[str, Speed]) -> list[str]:
-    notes = []
-    if len(shape.parts) > 1:
-        notes.append(parts_note(shape, max(bundle.card.frames)))
+def _notes(
+    request: GenerationRequest,
+    bundle: Bundle,
+    shape: Shape,
+    device: torch.device,
+    memory: int,
+    speeds: dict[str, Speed],
+) -> list[str]:
+    notes = parts_notes(request, shape, max(bundle.card.frames))
     if not bundle.installed() and bundle.preset is not None:
         notes.append(f"The weights are not on this machine. {zoo.how_to_get(bundle.preset)}")
     available = _memory_of(device)
@@ -202,12 +207,14 @@ def _notes(bundle: Bundle, shape: Shape, device: torch.device, memory: int, spee
     return notes
 
 
-def parts_note(shape: Shape, longest: int) -> str:
-    """The sentence on a clip that is made in parts."""
-    return (
+def parts_notes(request: GenerationRequest, shape: Shape, longest: int) -> list[str]:
+    """The sentence on a clip that has to be made in parts; none on loops that were asked for."""
+    if len(shape.parts) == 1 or request.loops > 1:
+        return []
+    return [
         f"The network makes at most {longest} frames at once: the {shape.frames} frames are made in "
         f"{len(shape.parts)} parts, each continuing the last {CONDITION_FRAMES} frames of the one before."
-    )
+    ]
 
 
 def _memory_of(device: torch.device) -> int | None:

@@ -152,9 +152,7 @@ def _result(
     request: GenerationRequest, bundle: Bundle, models: Models, videos: list[np.ndarray], reporter: Reporter
 ) -> GenerationResult:
     shape = preflight.shape_of(request, bundle)
-    notes = (
-        [preflight.parts_note(shape, max(bundle.card.frames))] if len(shape.parts) > 1 and request.loops == 1 else []
-    )
+    notes = preflight.parts_notes(request, shape, max(bundle.card.frames))
     notes += [
         f"The text has {count} tokens; the network reads the first {models.text_encoder.max_length}."
         for count in (_token_count(models, text) for text in dict.fromkeys(request.texts(bundle)))

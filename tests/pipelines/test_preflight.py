@@ -122,6 +122,7 @@ def test_published_weights_tell_their_download_and_memory(nothing_loaded: None) 
 def test_long_clips_are_announced_in_parts(bundle_folder: Path, nothing_loaded: None) -> None:
     notes = of(bundle_folder, length="2s").notes
     assert any("at most 33 frames at once: the 48 frames are made in 2 parts" in note for note in notes)
+    assert not any("at once" in note for note in of(bundle_folder, length="17f", loops=2).notes)
 
 
 @pytest.mark.parametrize(("device", "words"), [("tpu", "this machine has"), ("cuda:77", "not here")])

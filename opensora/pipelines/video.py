@@ -164,7 +164,7 @@ def _result(
         seeds=_seeds(request),
         settings=settings_of(request, bundle),
         plan=models.config.plan.to_json(),
-        timings={name: round(seconds, 3) for name, seconds in reporter.timings.items()},
+        timings=dict(reporter.timings),
         notes=notes,
     )
 

@@ -15,9 +15,11 @@ STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 0.5
 BROWSER_KEY = "opensora-page"
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-"""Of every event: the page draws its own progress and is no API."""
-LATEST: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "trigger_mode": "always_last"}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+"""Of every event: the page draws its own progress and is no API. Handlers are quick, so each is answered in its own
+request: answers that come through gradio's queue share one stream per visitor, and an event that begins in the moment
+in which that stream is closed for want of others is never answered."""
+LATEST: dict[str, Any] = {**QUIET, "show_progress": "minimal", "trigger_mode": "always_last"}
 """Of events that work out a note on the settings: the old one is dim until the new one is there."""
 
 TO_RESULT = "() => { if (innerWidth < 820) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"

@@ -168,6 +168,7 @@ def test_a_closed_tab_finds_its_job_again_and_another_browser_does_not(visit: Vi
     expect(stranger.locator("#panel")).to_contain_text("Your clip appears here", timeout=WAIT)
     stranger.context.close()
     assert visit.failures == []
+    assert not any("/queue/" in url for url in visit.requests)  # its stream can lose an answer
 
 
 def test_mistakes_are_answered_with_a_sentence(visit: Visit, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from opensora.datasets.video_io import write_mp4
 from opensora.jobs.queue import JobQueue
+from opensora.ui.layout import create_demo
 from opensora.ui.web import create_app
 
 
@@ -83,3 +84,10 @@ def test_the_page_names_no_outside_address_to_load_from(client: TestClient) -> N
 def test_no_function_of_the_page_is_an_api(client: TestClient) -> None:
     info = client.get("/gradio_api/info").json()
     assert info["named_endpoints"] == {}
+
+
+def test_no_event_waits_in_the_stream_that_gradio_closes_between_events(root: Path) -> None:
+    queue = JobQueue(nothing, root)
+    demo = create_demo(queue)
+    queue.close()
+    assert [fn.name for fn in demo.fns.values() if fn.queue is not False] == []

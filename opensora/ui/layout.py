@@ -24,6 +24,8 @@ LATEST: dict[str, Any] = {**QUIET, "show_progress": "minimal", "trigger_mode": "
 
 TO_RESULT = "() => { if (innerWidth < 820) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
 """On a small screen the result is below the settings: go there."""
+NOTHING = "() => ['']"
+"""Empties a note."""
 CLICKS = """
 element.addEventListener('click', event => {
   const target = event.target.closest('[data-job], [data-reuse]');
@@ -91,7 +93,8 @@ def create_demo(queue: JobQueue, default_model: str = "tiny") -> gr.Blocks:
         cancel.click(acts.cancel, [browser, shown], screen, **QUIET)
         timer.tick(acts.poll, [browser, shown], screen, **QUIET)
         recent.click(acts.show, [browser, shown], [browser, *screen], **QUIET)
-        panel.click(acts.reuse, browser, values, **QUIET)
+        reused = panel.click(acts.reuse, browser, values, **QUIET)
+        reused.then(None, None, notes.refusal, js=NOTHING, **QUIET)
         demo.load(acts.open, browser, [browser, inputs["model"], *screen], **QUIET)
         demo.load(acts.preflight, values, notes.cost, **QUIET)
         demo.load(handlers.machine, None, chip, **QUIET)
@@ -204,4 +207,5 @@ def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> 
         if name != "model":  # its resolution has to follow first
             typed = isinstance(inputs[name], gr.Textbox)
             (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **LATEST)
-        inputs[name].change(None, None, notes.refusal, js="() => ['']", **QUIET)
+        # what a person enters, not what follows from it later: that would wipe the answer to a quick click away
+        inputs[name].input(None, None, notes.refusal, js=NOTHING, **QUIET)

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = (
@@ -122,9 +122,16 @@ class Visit:
         page.get_by_role("option", name="17 frames").click()
         page.wait_for_selector("#cost :text('17 frames')", timeout=WAIT)
         page.click("#advanced > button")
-        page.fill("#steps input[type=number]", "4")
-        page.press("#steps input[type=number]", "Tab")
+        self.steps(4)
         return page
+
+    def steps(self, number: int) -> None:
+        """Type the steps as a person does: into the field, once the section that was unfolded has come to rest."""
+        field = self.page.locator("#steps input[type=number]")
+        field.click()
+        field.fill(str(number))
+        field.press("Tab")
+        expect(field).to_have_value(str(number))
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ class TrainingLoss:
         x_cond_weight: float | None = None,
         x_gt: Tensor | None = None,
         noise_disable_threshold: float | None = None,
+        position_weights: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Loss (B,) of a batch.
@@ -72,6 +73,7 @@ class TrainingLoss:
                 ``None`` counts all frames alike.
             x_gt: clean data that the network should reach where ``x_start`` is degraded.
             noise_disable_threshold: samples above this time start from ``x_gt`` instead of ``x_start``.
+            position_weights: weight of each position's error, broadcast to (B, C, T, H, W); ``None`` counts all alike.
             generator: source of times and noise.
 
         Raises:
@@ -94,6 +96,8 @@ class TrainingLoss:
             args |= self._given(x_start, list(mask_index), args, drop, y_null, x_noisy_ref)
         velocity = model(x_t, t, **args)[:, : x_start.shape[1]]
         error = (velocity - (target - noise)).square()
+        if position_weights is not None:
+            error = error * position_weights
         return self._mean(error, t, mask, weights, mask_index, x_cond_weight)
 
     def _given(

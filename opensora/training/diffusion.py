@@ -20,6 +20,7 @@ from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.sampling.rectified_flow import RFLOW
 from opensora.sampling.schedule import NUM_TIMESTEPS, training_times
+from opensora.training.emphasis import loss_weights
 from opensora.training.latents import CaptionedLatents, LatentBucket, load
 from opensora.training.optim import OptimizerName, Optimizers, warmup_stable_decay
 from opensora.training.state import EMA, load_state, save_state
@@ -81,6 +82,8 @@ class DiffusionTrainConfig:
     """Share of image-conditioned batches whose text and image are dropped."""
     given_frame_weight: float = 0.0
     """Weight of given frames in the loss; they are put back after sampling, so that they need not be predicted."""
+    emphasis: float = 0.0
+    """Extra weight, in the loss, of positions that stand out from their background (``opensora.training.emphasis``)."""
     sample_method: str = "logit-normal"
     """Distribution of training timesteps."""
     grad_clip: float = 1.0
@@ -236,16 +239,17 @@ class DiffusionTrainer:
         y, mask = text["y"][:, :, :length].to(self.device), text["mask"][:, :length].to(self.device)
         batch = len(captions)
         size = {"height": bucket.height, "width": bucket.width, "fps": self.config.fps, "num_frames": bucket.frames}
-        times = None
-        if shift is not None:
-            times = NUM_TIMESTEPS * training_times(
-                batch, torch.tensor(shift), self.config.sample_method, generator, self.device
-            )
+        if shift is None:
+            times = self.scheduler.training.times(batch, size, generator, self.device)
+        else:
+            times = training_times(batch, torch.tensor(shift), self.config.sample_method, generator, self.device)
+        emphasis = self.config.emphasis
         losses = self.scheduler.training_losses(
             self.model,
             z,
             {"y": y, "mask": mask, **{k: torch.full((batch,), float(v), device=self.device) for k, v in size.items()}},
-            t=times,
+            t=times * NUM_TIMESTEPS,
+            position_weights=loss_weights(z, times, emphasis) if emphasis else None,
             mask_index=None if condition.frames is None else list(condition.frames),
             drop=condition.drop,
             y_null=self.model.y_embedder.y_embedding[None, None, :length].expand(batch, 1, -1, -1),

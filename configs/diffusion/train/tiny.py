@@ -7,6 +7,18 @@ from opensora.models.stdit.stdit3 import STDiT3Config
 from opensora.training.diffusion import DiffusionTrainConfig, Stage
 from opensora.training.latents import LatentBucket
 
+FINAL = (
+    ("1x144x256", 0.25),
+    ("17x144x256", 0.4),
+    ("49x144x256", 1.0),
+    ("1x256x144", 0.06),
+    ("17x256x144", 0.06),
+    ("1x192x192", 0.06),
+    ("17x192x192", 0.06),
+    ("97x144x256", 0.08),
+)
+"""Shapes of the later stages: mostly the clip that the page makes by default."""
+
 config = DiffusionTrainConfig(
     model=STDiT3Config(
         in_channels=12,
@@ -23,10 +35,10 @@ config = DiffusionTrainConfig(
     text="assets/tiny/t5",
     latents="runs/tiny/latents",
     buckets=(
-        LatentBucket(1, 144, 256, 2560),
+        LatentBucket(1, 144, 256, 5120),
         LatentBucket(17, 64, 112, 2048),
-        LatentBucket(17, 144, 256, 512),
-        LatentBucket(49, 144, 256, 320),
+        LatentBucket(17, 144, 256, 1024),
+        LatentBucket(49, 144, 256, 512),
         LatentBucket(1, 256, 144, 256),
         LatentBucket(17, 256, 144, 64),
         LatentBucket(1, 192, 192, 256),
@@ -36,22 +48,16 @@ config = DiffusionTrainConfig(
     stages=(
         Stage(steps=1400, mixture=(("1x144x256", 1.0), ("17x64x112", 1.0)), tokens=4320, shift=1.0),
         Stage(steps=500, mixture=(("1x144x256", 0.7), ("17x64x112", 0.4), ("17x144x256", 1.0)), tokens=3600, shift=3.0),
+        Stage(steps=500, mixture=FINAL, tokens=3744, shift=3.0),
         Stage(
-            steps=500,
-            mixture=(
-                ("1x144x256", 0.25),
-                ("17x144x256", 0.4),
-                ("49x144x256", 1.0),
-                ("1x256x144", 0.06),
-                ("17x256x144", 0.06),
-                ("1x192x192", 0.06),
-                ("17x192x192", 0.06),
-                ("97x144x256", 0.08),
-            ),
+            steps=1500,
+            mixture=(("1x144x256", 0.5), ("17x144x256", 1.0), ("49x144x256", 0.5), ("17x64x112", 0.1)),
             tokens=3744,
             shift=3.0,
         ),
+        Stage(steps=2100, mixture=FINAL, tokens=3744, shift=3.0),
     ),
+    emphasis=4.0,
     text_share=0.65,
     head_share=0.25,
 )

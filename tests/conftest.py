@@ -64,9 +64,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     width = max(map(len, golden_io.records))
     terminalreporter.section("parity with the published networks (float32)")
-    terminalreporter.line(f"{'fixture':{width}}  max error / rms  relative Frobenius")
+    terminalreporter.line(f"{'fixture':{width}}  max error / rms  relative Frobenius  max error / max")
     for name, parity in sorted(golden_io.records.items()):
-        terminalreporter.line(f"{name:{width}}  {parity.max_to_rms:15.1e}  {parity.rel_fro:18.1e}")
+        terminalreporter.line(
+            f"{name:{width}}  {parity.max_to_rms:15.1e}  {parity.rel_fro:18.1e}  {parity.max_to_max:15.1e}"
+        )
     if covers_everything(terminalreporter.config) and not terminalreporter.stats.get("failed"):
         for line in golden_io.unread():
             terminalreporter.line(f"no test reads {line}", red=True)

@@ -12,7 +12,7 @@ from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.nn.attention import Ragged
 from opensora.nn.rope import RotaryEmbedding
 
-FIXTURES = sorted(path.stem for path in golden_io.GOLDEN.glob("stdit3_v13_*.safetensors"))
+FIXTURES = golden_io.names("stdit3_v13_*")
 LAYERS = golden_io.load("layers_v13")
 BLOCKS = sorted(case for case in LAYERS.meta["cases"] if case.startswith("block_"))
 FULL_SIZE = ("stdit3_v13_xl2_t2v", "stdit3_v13_xl2_i2v")

@@ -23,7 +23,7 @@ from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.nn import causal_conv
 from opensora.nn.causal_conv import CausalConv3d
 
-CLIPS = sorted(path.stem for path in golden_io.GOLDEN.glob("vae_v13_T*.safetensors"))
+CLIPS = golden_io.names("vae_v13_T*")
 SHORTENED = {"vae_v13_T2", "vae_v13_T8_even", "vae_v13_T20_nooverlap_remainder", "vae_v13_T40_overlap_remainder"}
 """Clips of which the published code loses frames."""
 DEFECTS = SHORTENED | {"vae_v13_T33_microframe_ignored"}

@@ -15,7 +15,7 @@ from opensora.sampling.rectified_flow import RFLOW
 from opensora.sampling.schedule import shift_ratio, shift_time
 
 LAYERS = golden_io.load("layers_v13")
-RUNS = sorted(path.stem for path in golden_io.GOLDEN.glob("rflow_v13_*.safetensors"))
+RUNS = golden_io.names("rflow_v13_*")
 DEFECTS = {"rflow_v13_i2v_flaw", "rflow_v13_mask_t_over_1000"}
 """The flaw fix that does nothing beside an image, and a first step that does nothing because its time is above 1000."""
 LOSSES = list(golden_io.load("loss_v13").meta["cases"])

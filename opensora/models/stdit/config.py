@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from opensora import config
 from opensora.checkpoint.layout import read_object
@@ -41,6 +41,11 @@ _BOILERPLATE = {
 @dataclass(frozen=True)
 class STDiT3Config:
     """Shape of a STDiT3; the defaults are the published XL/2 of Open-Sora 1.3."""
+
+    family: ClassVar[str] = "1.3"
+    """Generation of the network."""
+    embeds_given_frames: ClassVar[bool] = True
+    """Whether it has embeddings of given frames and of where they are."""
 
     input_size: tuple[int | None, int | None, int | None] = (None, None, None)
     """Part of published files; sizes come from every input, so it has to be empty."""
@@ -135,9 +140,9 @@ class STDiT3Config:
         Raises:
             ValueError: an entry that this network does not have, or a value it refuses.
         """
-        if values.get("skip_y_embedder"):
-            raise ValueError("skip_y_embedder is set; networks without a text projection are not supported.")
         known = {field.name for field in fields(cls)}
+        if values.get("skip_y_embedder") and "skip_y_embedder" not in known:
+            raise ValueError("skip_y_embedder is set; networks without a text projection are not supported.")
         ignored = _IMPLEMENTATION | _BOILERPLATE | {"skip_y_embedder"}
         for name in values.keys() - known - ignored:
             near = difflib.get_close_matches(name, known, n=1)

@@ -24,9 +24,10 @@ def initialize_weights(model: "STDiT3") -> None:
     first = model.x_embedder.proj
     nn.init.xavier_uniform_(first.weight.view(first.out_channels, -1))
     zero = [*model.t_block.parameters(), *model.final_layer.parameters()]
-    zero += [*model.x_embedder_cond.parameters(), *model.x_embedder_cond_mask.parameters()]
     for name, parameter in model.named_parameters():
-        if name == "x_embedder.proj.bias" or name.endswith(("cross_attn.proj.weight", "scale_shift_table")):
+        conditions = name.startswith(("x_embedder_cond.", "x_embedder_cond_mask."))
+        closed = name == "x_embedder.proj.bias" or name.endswith(("cross_attn.proj.weight", "scale_shift_table"))
+        if conditions or closed:
             zero.append(parameter)
     for parameter in zero:
         nn.init.zeros_(parameter)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ __all__ = ["STDiT3", "STDiT3Config"]
 class STDiT3(nn.Module):
     """Predicts the velocity ``data - noise`` of a latent video at a timestep from 0 (data) to 1000 (noise)."""
 
+    config_type: ClassVar[type[STDiT3Config]] = STDiT3Config
+    """What ``config.json`` beside a checkpoint is read as."""
+
     def __init__(self, config: STDiT3Config) -> None:
         super().__init__()
         self.config = config
@@ -42,8 +45,9 @@ class STDiT3(nn.Module):
         """Recompute every block in the backward pass: less memory, a third more time."""
         self.rope = RotaryEmbedding(c.head_dim, axial=c.kernel_size is not None, compat=c.compat)
         self.x_embedder = PatchEmbed3D(c.patch_size, c.in_channels, dim)
-        self.x_embedder_cond = PatchEmbed3D(c.patch_size, c.in_channels, dim)
-        self.x_embedder_cond_mask = PatchEmbed3D(c.patch_size, c.in_channels, dim)
+        if c.embeds_given_frames:
+            self.x_embedder_cond = PatchEmbed3D(c.patch_size, c.in_channels, dim)
+            self.x_embedder_cond_mask = PatchEmbed3D(c.patch_size, c.in_channels, dim)
         self.t_embedder = TimestepEmbedder(dim)
         self.fps_embedder = SizeEmbedder(dim)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
@@ -71,7 +75,7 @@ class STDiT3(nn.Module):
                 ``config.json`` the published configuration is taken.
             dtype: of the weights.
             expect: ``mode`` or ``resolution`` that it is needed for; a checkpoint that says otherwise is refused.
-            overrides: fields of :class:`STDiT3Config` to replace.
+            overrides: fields of the configuration to replace.
 
         Raises:
             CheckpointError: the weights are not exactly those of this network.
@@ -82,10 +86,10 @@ class STDiT3(nn.Module):
 
         path = resolve(source)
         folder: Path = path if path.is_dir() else path.parent
-        config = replace(STDiT3Config.from_file(folder / "config.json"), **overrides)
+        config = replace(cls.config_type.from_file(folder / "config.json"), **overrides)
         with torch.device("meta"):
             model = cls(config).to(dtype)
-        load_strict(model, path, expect={"role": "stdit", "family": "1.3", **(expect or {})})
+        load_strict(model, path, expect={"role": "stdit", "family": config.family, **(expect or {})})
         model.rope.check()
         return model.eval()
 

@@ -164,3 +164,9 @@ T5 = Layout(
     pickle=True,
 )
 """A T5 encoder with its tokenizer. transformers reads pickles with `weights_only`, so they are admitted here."""
+
+CLIP = Layout(
+    required=("config.json", "vocab.json", "merges.txt"),
+    optional=("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+)
+"""A CLIP text encoder, alone or with its vision half, with its tokenizer."""

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from opensora.checkpoint import hub, identity
 from opensora.checkpoint.errors import OfflineError, gigabytes
-from opensora.checkpoint.layout import CHECKPOINT, T5, Layout, LayoutError, present
+from opensora.checkpoint.layout import CHECKPOINT, CLIP, T5, Layout, LayoutError, present
 from opensora.checkpoint.locate import ASSETS, assets_folder, resolve
 
 Role = Literal["stdit", "vae", "text"]
@@ -228,7 +228,7 @@ _TABLE = (
                 "vae", "hpcai-tech/Open-Sora-v2", 246_478_803, layout=Layout(weights=("hunyuan_vae.safetensors",))
             ),
             Component("text", "google/t5-v1_1-xxl", 4_762_310_656, layout=T5),
-            Component("text", "openai/clip-vit-large-patch14", 123_060_480),
+            Component("text", "openai/clip-vit-large-patch14", 123_060_480, layout=CLIP),
         ),
         supported=False,
         reason=_NOT_YET,

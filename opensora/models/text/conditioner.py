@@ -4,29 +4,17 @@ Legend: B texts, L tokens, E width of the features.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTextModel, PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
-from opensora.checkpoint.layout import read_object
-from opensora.checkpoint.safetensors_io import CheckpointError, listed, refuse_quantised
+from opensora.models.text.loading import KINDS, folder_of, kind_of, read_network, read_tokenizer
 
 log = logging.getLogger(__name__)
 
-MODULES: dict[str, type[PreTrainedModel]] = {"T5EncoderModel": T5EncoderModel, "CLIPTextModel": CLIPTextModel}
-OUTPUT_KEYS = {"T5EncoderModel": "last_hidden_state", "CLIPTextModel": "pooler_output"}
-KINDS = {"t5": "T5EncoderModel", "clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
-OTHER_HALF = {
-    "T5EncoderModel": ("decoder.", "lm_head."),
-    "CLIPTextModel": ("vision_model.", "visual_projection.", "text_projection.", "logit_scale"),
-}
-"""Beginnings of tensors of the whole network, of which only the text encoder is wanted."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class HFEmbedder(nn.Module):
@@ -37,46 +25,48 @@ class HFEmbedder(nn.Module):
 
     Args:
         from_pretrained: folder or hub id of the encoder with its tokenizer.
-        max_length: tokens that are read of a text, and the length to which it is padded.
-        hf_module: ``T5EncoderModel`` or ``CLIPTextModel``; ``None`` asks the checkpoint's configuration.
+        max_length: tokens that are read of a text, and the length to which it is padded; at most what CLIP has
+            positions for (77 of the published one).
+        hf_module: ``T5EncoderModel`` or ``CLIPTextModel``; ``None`` asks the checkpoint's configuration. A bool in
+            this place is ``shardformer``, as in the second form.
         shardformer: use colossalai's policy for T5.
-        hf_kwargs: for the encoder's own ``from_pretrained``, such as ``dtype``.
+        hf_kwargs: for the encoder's own ``from_pretrained``, such as ``dtype`` (float32 where none is given).
 
     Raises:
         CheckpointError: the files are not those of such an encoder; missing, unexpected and misshapen tensors are
             listed.
-        ValueError: an unknown kind of encoder, float16 T5, or shardformer, which this version does not have.
+        ValueError: an unknown kind of encoder, a dtype that it cannot compute in, a length that it cannot read, or
+            shardformer, which this version does not have.
     """
 
     def __init__(
         self,
         from_pretrained: str | Path,
         max_length: int = 512,
-        hf_module: str | None = None,
+        hf_module: str | bool | None = None,
         shardformer: bool = False,
         **hf_kwargs: Any,
     ) -> None:
         super().__init__()
+        if isinstance(hf_module, bool):
+            shardformer, hf_module = hf_module, None
         if shardformer:
             raise ValueError("shardformer=True needs colossalai's T5 policy, which this version does not have yet.")
-        folder = _folder(from_pretrained)
-        self.kind = hf_module or _kind(folder, str(from_pretrained))
-        if self.kind not in MODULES:
-            raise ValueError(f"unknown hf_module {self.kind!r}; choose one of {', '.join(MODULES)}.")
-        dtype = hf_kwargs.setdefault("dtype", torch.float32)
-        if dtype is torch.float16 and self.kind == "T5EncoderModel":
+        hf_kwargs["dtype"] = _dtype(hf_kwargs.pop("torch_dtype", hf_kwargs.get("dtype", torch.float32)))
+        self.kind = kind_of(from_pretrained) if hf_module is None else hf_module
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown hf_module {self.kind!r}; choose one of {', '.join(KINDS)}.")
+        if self.kind == "T5EncoderModel" and hf_kwargs["dtype"] is torch.float16:
             raise ValueError("T5 overflows in float16; choose float32 or bfloat16.")
+        folder = folder_of(from_pretrained, self.kind)
         self.max_length = max_length
-        self.output_key = OUTPUT_KEYS[self.kind]
-        self.tokenizer: PreTrainedTokenizerBase = _read("tokenizer", folder, AutoTokenizer.from_pretrained)
-        load = partial(MODULES[self.kind].from_pretrained, output_loading_info=True, ignore_mismatched_sizes=True)
-        network, found = _read("weights", folder, load, **hf_kwargs)
-        _refuse_misfits(folder.name, self.kind, found)
-        _refuse_whole_numbers(folder, network)
-        self.hf_module = network.eval().requires_grad_(False)
+        self.output_key = KINDS[self.kind].output_key
+        self.tokenizer = read_tokenizer(folder)
+        self.hf_module = read_network(self.kind, folder, **hf_kwargs)
+        self._check_length(max_length)
 
     def tokenize(self, text: str | list[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask (B, max_length); a text whose end is cut off is logged."""
+        """Token ids and mask, int64 (B, max_length); a text whose end is cut off is logged with its length."""
         texts = [text] if isinstance(text, str) else list(text)
         tokens = self.tokenizer(
             texts, max_length=self.max_length, padding="max_length", truncation=True, return_tensors="pt"
@@ -89,84 +79,51 @@ class HFEmbedder(nn.Module):
         return tokens["input_ids"], tokens["attention_mask"]
 
     @torch.no_grad()
+    def encode(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Token ids (B, L) -> features of the encoder's dtype: T5 (B, L, E), CLIP (B, E).
+
+        Args:
+            ids: int64, on any device.
+            mask: (B, L), 0 where a token is not attended to; ``None`` attends to all.
+        """
+        device = self.hf_module.device
+        mask = None if mask is None else mask.to(device)
+        features: Tensor = self.hf_module(input_ids=ids.to(device), attention_mask=mask)[self.output_key]
+        return features
+
     def forward(self, text: str | list[str], added_tokens: int = 0, seq_align: int = 1) -> Tensor:
-        """Features of texts; as published, padding is attended to.
+        """Features of texts; padding is attended to, as the weights of 2.0 were trained.
 
         Args:
             text: one text or several.
             added_tokens: tokens that will be put beside these.
             seq_align: ids are padded until ``(added_tokens + length) % seq_align == 0``.
+
+        Raises:
+            ValueError: no alignment, or more tokens than CLIP has positions for.
         """
-        ids, _ = self.tokenize(text)
+        if seq_align < 1 or added_tokens < 0:
+            raise ValueError(
+                f"got seq_align={seq_align} and added_tokens={added_tokens}; expected at least 1 and at least 0."
+            )
+        ids, _ = self.tokenize(text)  # (B, max_length)
         extra = -(added_tokens + ids.shape[1]) % seq_align
         if extra:
+            self._check_length(ids.shape[1] + extra)
             ids = nn.functional.pad(ids, (0, extra), value=self.tokenizer.pad_token_id)
-        return self.hf_module(input_ids=ids.to(self.hf_module.device), attention_mask=None)[self.output_key]
+        return self.encode(ids)
+
+    def _check_length(self, length: int) -> None:
+        """T5 knows distances only and reads any length; CLIP has a table of positions."""
+        most = getattr(self.hf_module.config, "max_position_embeddings", length)
+        if not 1 <= length <= most:
+            limit = f"1 to {most}" if self.kind == "CLIPTextModel" else "1 or more"
+            raise ValueError(f"got a length of {length} tokens for {self.kind}; expected {limit}.")
 
 
-def _folder(source: str | Path) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
-    from opensora.checkpoint.layout import T5
-    from opensora.checkpoint.locate import resolve
-
-    path = resolve(source, layout=T5)
-    return path if path.is_dir() else path.parent
-
-
-def _read(what: str, folder: Path, load: Callable[..., Any], **settings: Any) -> Any:
-    """What a loader of transformers makes of a folder; it raises all kinds on damaged files."""
-    try:
-        return load(folder, **settings)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise CheckpointError(
-            f"The {what} of the text encoder in {folder.name} cannot be read ({type(error).__name__}); the files are "
-            "damaged or of another network. Get them again."
-        ) from error
-
-
-def _refuse_misfits(where: str, kind: str, found: Mapping[str, Any]) -> None:
-    """transformers fills what it did not find with random numbers; here that is an error.
-
-    Args:
-        where: name of the checkpoint.
-        kind: of :data:`MODULES`.
-        found: loading info of transformers.
-
-    Raises:
-        CheckpointError: lists the tensors.
-    """
-    problems = {
-        "missing": found["missing_keys"],
-        "unexpected": [name for name in found["unexpected_keys"] if not name.startswith(OTHER_HALF[kind])],
-        "of another shape": [name for name, *_ in found["mismatched_keys"]],
-    }
-    lines = [f"  {len(names)} {problem}: {listed(sorted(names))}" for problem, names in problems.items() if names]
-    if lines:
-        raise CheckpointError("\n".join([f"{where} does not fit this text encoder:", *lines]))
-
-
-def _refuse_whole_numbers(folder: Path, network: nn.Module) -> None:
-    """transformers reads quantised weights without their scales; here that is an error.
-
-    Raises:
-        CheckpointError: lists the tensors.
-    """
-    fractions = {name for name, value in network.state_dict().items() if value.is_floating_point()}
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as reader:
-            names = fractions.intersection(reader.keys())
-            refuse_quantised({name: reader.get_slice(name).get_dtype() for name in names})
-
-
-def _kind(folder: Path, name: str) -> str:
-    """Kind of encoder, from config.json; without a usable one, "openai" in the name means CLIP as it was published."""
-    config = folder / "config.json"
-    if config.is_file():
-        kind = read_object(config).get("model_type", "")
-        if kind in KINDS:
-            return KINDS[kind]
-        raise ValueError(f"the checkpoint is a {kind or 'network of unknown kind'}, expected T5 or CLIP.")
-    return "CLIPTextModel" if "openai" in name else "T5EncoderModel"
+def _dtype(value: Any) -> torch.dtype:
+    """A dtype, or the name of one."""
+    for name, dtype in DTYPES.items():
+        if value in (name, dtype):
+            return dtype
+    raise ValueError(f"got the dtype {value!r}; expected one of {', '.join(DTYPES)}.")

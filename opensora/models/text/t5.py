@@ -27,12 +27,10 @@ class T5Embedder:
         """The transformers encoder."""
         return self.embedder.hf_module
 
-    @torch.no_grad()
     def embed(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Texts -> features (B, L, E) and token mask (B, L); padding is not attended to."""
         ids, mask = self.embedder.tokenize(texts)
-        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+        return self.embedder.encode(ids, mask), mask.to(self.model.device)
 
 
 class T5Encoder:
@@ -57,7 +55,7 @@ class T5Encoder:
             ValueError: float16, in which T5 overflows.
         """
         embedder = HFEmbedder(source, max_length, hf_module="T5EncoderModel", dtype=dtype)
-        embedder.hf_module.to(device)
+        embedder.to(device)
         return cls(T5Embedder(embedder))
 
     @property

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from opensora.sampling.compat import Compat
-from opensora.sampling.schedule import NUM_TIMESTEPS, add_noise, shift_ratio, training_times
+from opensora.sampling.schedule import NUM_TIMESTEPS, Family, add_noise, shift_ratio, training_times
 
 DROPS = ("keep", "text", "cond", "null")
 """What of an image-conditioned batch is dropped: nothing, the image, the text, or both (the published names)."""
@@ -20,20 +20,29 @@ class TrainingLoss:
     """Draws times and noise and measures the velocity error."""
 
     def __init__(
-        self, transform: bool, transform_scale: float, scale_temporal: bool, sample_method: str, compat: Compat
+        self,
+        transform: bool,
+        transform_scale: float,
+        scale_temporal: bool,
+        sample_method: str,
+        compat: Compat,
+        family: Family = "1.3",
     ) -> None:
         self.transform, self.transform_scale, self.scale_temporal = transform, transform_scale, scale_temporal
         self.sample_method: str = sample_method
         self.compat: Compat = compat
+        self.family: Family = family
 
     def times(self, batch: int, size: Mapping[str, Any], generator: torch.Generator | None, device: Any) -> Tensor:
         """Random times (batch,) in [0, 1] for clips of ``size`` (height, width, num_frames)."""
         ratio = None
         if self.transform:
             height, width, frames = (float(torch.as_tensor(size[k]).flatten()[0]) for k in SIZE)
-            # the public code passes 1 instead of transform_scale to its training scheduler
-            scale = 1.0 if self.compat == "published" else self.transform_scale
-            ratio = shift_ratio(height, width, int(frames), scale, self.scale_temporal, self.compat)
+            # the public code of 1.3 passes 1 instead of transform_scale to its training scheduler
+            ignored = self.compat == "published" and self.family == "1.3"
+            scale = 1.0 if ignored else self.transform_scale
+            size_of = (height, width, int(frames), scale, self.scale_temporal, self.compat)
+            ratio = shift_ratio(*size_of, family=self.family)
         return training_times(batch, ratio, self.sample_method, generator, torch.device(device))
 
     def losses(

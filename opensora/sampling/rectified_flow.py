@@ -7,7 +7,7 @@ step from t to s adds ``(t - s)`` times that.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from opensora.sampling.compat import Compat
 from opensora.sampling.guidance import StepGuidance, image_weights, oscillating, rescale_to_conditional
 from opensora.sampling.losses import TrainingLoss
-from opensora.sampling.schedule import NUM_TIMESTEPS, add_noise, sampling_times, shift_ratio
+from opensora.sampling.schedule import NUM_TIMESTEPS, Family, add_noise, sampling_times, shift_ratio
 
 OnStep = Callable[[int, int, Tensor], None]
 
@@ -58,7 +58,8 @@ class Given:
 
 
 class RFLOW:
-    """Scheduler of Open-Sora 1.3; the defaults are those of its text-to-video configuration without refinements.
+    """Scheduler of Open-Sora 1.3 and 1.2; the defaults are those of 1.3's text-to-video configuration without
+    refinements.
 
     Args:
         num_sampling_steps: Euler steps.
@@ -76,6 +77,7 @@ class RFLOW:
         sample_method: distribution of training times, ``uniform`` or ``logit-normal``.
         compat: ``published`` reproduces defects of the public code.
         skip_cancelled_rows: do not compute guidance rows whose weight is zero.
+        family: networks of ``1.2`` were trained with another shift by length; its published guidance is 7.
     """
 
     def __init__(
@@ -95,12 +97,16 @@ class RFLOW:
         compat: Compat = "right",
         skip_cancelled_rows: bool = True,
         fixed_shift: float | None = None,
+        family: Family = "1.3",
     ) -> None:
         if compat not in ("right", "published"):
             raise ValueError(f"compat is {compat!r}; choose right or published.")
         if fixed_shift is not None and not fixed_shift > 0:
             raise ValueError(f"fixed_shift is {fixed_shift}; expected a positive number, or None.")
+        if family not in get_args(Family):
+            raise ValueError(f"family is {family!r}; choose one of {', '.join(get_args(Family))}.")
         self.fixed_shift = fixed_shift
+        self.family: Family = family
         self.num_sampling_steps, self.cfg_scale = num_sampling_steps, cfg_scale
         self.use_timestep_transform, self.use_discrete_timesteps = use_timestep_transform, use_discrete_timesteps
         self.transform_scale, self.scale_temporal = transform_scale, scale_temporal
@@ -112,7 +118,9 @@ class RFLOW:
         self.scale_image_weight, self.initial_image_scale = scale_image_weight, initial_image_scale
         self.compat: Compat = compat
         self.skip_cancelled_rows = skip_cancelled_rows
-        self.training = TrainingLoss(use_timestep_transform, transform_scale, scale_temporal, sample_method, compat)
+        self.training = TrainingLoss(
+            use_timestep_transform, transform_scale, scale_temporal, sample_method, compat, family
+        )
         self.training_losses = self.training.losses
 
     def ratio(self, additional_args: Mapping[str, Any] | None) -> Tensor | None:
@@ -126,7 +134,10 @@ class RFLOW:
         height, width, frames = (_scalar(additional_args[k]) for k in ("height", "width", "num_frames"))
         given = additional_args["height"]
         dtype = given.dtype if self.compat == "published" and isinstance(given, Tensor) else torch.float32
-        return shift_ratio(height, width, int(frames), self.transform_scale, self.scale_temporal, self.compat, dtype)
+        ignored = self.compat == "published" and self.family == "1.2"  # whose sampler never reads it
+        scale = 1.0 if ignored else self.transform_scale
+        options = (self.scale_temporal, self.compat, dtype, self.family)
+        return shift_ratio(height, width, int(frames), scale, *options)
 
     def times(self, additional_args: Mapping[str, Any] | None) -> Tensor:
         """Times (steps + 1,) from 1 to 0."""

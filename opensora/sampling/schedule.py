@@ -1,7 +1,9 @@
-"""Times of the rectified flow (Liu et al. 2022) as Open-Sora 1.3 uses it.
+"""Times of the rectified flow (Liu et al. 2022) as Open-Sora 1.2 and 1.3 use it.
 
 Time t runs from 1 (noise) to 0 (data); ``x_t = (1 - t) * data + t * noise``. Networks of the 1.x family take 1000 t.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ BASE_AREA = 512 * 512
 NUM_TIMESTEPS = 1000
 """Networks of the 1.x family take times in units of 1/1000."""
 
+Family = Literal["1.3", "1.2"]
+"""Which networks a schedule is for: they were trained with other shifts of long clips."""
+
 
 def shift_ratio(
     height: float,
@@ -22,18 +27,21 @@ def shift_ratio(
     scale_temporal: bool = True,
     compat: Compat = "right",
     dtype: torch.dtype = torch.float32,
+    family: Family = "1.3",
 ) -> Tensor:
     """How much larger the odds of noise are than those of a 512x512 image, a scalar tensor of ``dtype``.
 
     Larger frames and longer clips hold more redundant signal, so that their times are shifted towards noise
-    (Esser et al. 2024): the roots of the area and of the latent length ``(num_frames - 1) // 4``.
-    ``scale`` applies to videos only. Published code gets 0 for 2 to 4 frames and hence NaN; here they count as one.
+    (Esser et al. 2024): the roots of the area and of the latent length ``(num_frames - 1) // 4`` or, of 1.2,
+    ``num_frames // 17 * 5``. ``scale`` applies to videos only; of 1.2 to images, too.
+    Published code gets 0 for 2 to 4 frames (of 1.2, to 16) and hence NaN; here they count as one.
     It also computes in the dtype of the sizes it is given, which its scripts make bfloat16.
     """
     space = (torch.tensor(height, dtype=dtype) * torch.tensor(width, dtype=dtype) / BASE_AREA).sqrt()
     if num_frames == 1 or not scale_temporal:
-        return space
-    length = (torch.tensor(num_frames, dtype=dtype) - 1) // 4
+        return space * scale if family == "1.2" else space
+    frames = torch.tensor(num_frames, dtype=dtype)
+    length = frames // 17 * 5 if family == "1.2" else (frames - 1) // 4
     return space * (length if compat == "published" else length.clamp(min=1)).sqrt() * scale
 
 

@@ -15,6 +15,10 @@ def test_published_captions(text: str, once: str, twice: str, plain: str) -> Non
     assert text_preprocessing(text, use_text_preprocessing=False) == plain
 
 
+def test_versions_clean_alike() -> None:
+    assert load_json("utils_text_v12")["table"] == ROWS
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "text",

@@ -16,8 +16,14 @@ from opensora.sampling.mask_strategy import (
 )
 
 TABLES: dict[str, Any] = golden_io.load_json("utils_mask_v13")
-FIXTURE = golden_io.load("utils_apply_mask_v13")
-CASES: dict[str, dict[str, Any]] = FIXTURE.meta["cases"]
+FIXTURES = {version: golden_io.load(f"utils_apply_mask_{version}") for version in ("v12", "v13")}
+CASES: dict[str, dict[str, Any]] = FIXTURES["v13"].meta["cases"]
+
+
+def test_versions_have_one_language() -> None:
+    v12 = golden_io.load_json("utils_mask_v12")
+    assert {key for key in TABLES if TABLES[key] != v12[key]} == {"upstream"}
+    assert FIXTURES["v12"].meta["cases"] == CASES
 
 
 def test_strategies_are_read_as_published() -> None:
@@ -35,16 +41,17 @@ def test_nearest_points_are_the_published_ones() -> None:
         assert find_nearest_point(value, point, max_value) == expected, (value, point, max_value)
 
 
+@pytest.mark.parametrize("version", FIXTURES)
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case]["masks"] is not None])
-def test_references_are_placed_as_published(case: str) -> None:
-    about, t = CASES[case], FIXTURE.tensors
+def test_references_are_placed_as_published(case: str, version: str) -> None:
+    about, t = CASES[case], FIXTURES[version].tensors
     refs = [[t[f"{case}/in.ref{i}_{j}"] for j in range(len(row))] for i, row in enumerate(about["refs"])]
     z = t[f"{case}/in.z"].clone()
     placed, mask = apply_mask_strategy(z, refs, about["mask_strategys"], about["loop_i"], about["align"])
     assert torch.equal(z, t[f"{case}/in.z"]), "the public code writes into its input; ours must not"
     assert mask is not None
-    golden_io.assert_close(placed, t[f"{case}/out.z"], "utils_apply_mask_v13 z")
-    golden_io.assert_close(mask, t[f"{case}/out.mask"], "utils_apply_mask_v13 mask")
+    golden_io.assert_close(placed, t[f"{case}/out.z"], f"utils_apply_mask_{version} z")
+    golden_io.assert_close(mask, t[f"{case}/out.mask"], f"utils_apply_mask_{version} mask")
 
 
 def test_nothing_given_is_no_mask() -> None:

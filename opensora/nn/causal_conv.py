@@ -19,7 +19,8 @@ TILE_ELEMENTS = 2**27
 
 
 class CausalConv(nn.Module, ABC):
-    """3-D convolution, zero padded: time by k - 1 before the clip and nothing after it, rows and columns by k // 2.
+    """3-D convolution, padded in time by k - 1 before the clip and nothing after it, in rows and columns by k // 2; the
+    padding is zeros unless a class says otherwise.
 
     The output has ``ceil(T / stride)`` frames, and frame t depends on input frames up to ``t * stride``.
     """
@@ -35,7 +36,7 @@ class CausalConv(nn.Module, ABC):
 
     @abstractmethod
     def convolve(self, x: Tensor) -> Tensor:
-        """The convolution without padding in time."""
+        """The convolution without padding in time; of what :meth:`pad` returns."""
 
     @property
     def history(self) -> int:
@@ -49,9 +50,13 @@ class CausalConv(nn.Module, ABC):
         if self.history > 0 and x.shape[2] == 1:
             return self._one_frame(x)
         if self.tiled(x):
-            tiles = (self.convolve(behind_zeros(x[:, :, a:b], zeros)) for a, b, zeros in self.tiles(x.shape[2]))
+            tiles = (self.convolve(self.pad(x[:, :, a:b], missing)) for a, b, missing in self.tiles(x.shape[2]))
             return join_frames(tiles, self.out_frames(x.shape[2]))
-        return self.convolve(behind_zeros(x, self.history))
+        return self.convolve(self.pad(x, self.history))
+
+    def pad(self, x: Tensor, missing: int) -> Tensor:
+        """`x` with the `missing` frames before it, as :meth:`convolve` takes it; may be `x` itself."""
+        return behind_zeros(x, missing)
 
     def after_silu(self, x: Tensor) -> Tensor:
         """``self(silu(x))``, with one pass over the activation less; may overwrite `x`, so hand over a fresh one."""
@@ -83,7 +88,7 @@ class CausalConv(nn.Module, ABC):
         return (frames - 1) // self.layer.stride[0] + 1
 
     def tiles(self, frames: int) -> Iterator[Triple]:
-        """For each tile of output the input frames ``[first, last)`` it needs, and how many zero frames before them."""
+        """For each tile of output the input frames ``[first, last)`` it needs, and how many are missing before them."""
         stride, out_frames, size = self.layer.stride[0], self.out_frames(frames), self.tile_size
         assert size is not None
         for start in range(0, out_frames, size):
@@ -131,6 +136,34 @@ class BareCausalConv3d(CausalConv, nn.Conv3d):
 
     def convolve(self, x: Tensor) -> Tensor:
         return nn.Conv3d.forward(self, x)
+
+
+class EdgeCausalConv3d(CausalConv3d):
+    """A causal convolution padded with the nearest frame, row or column instead of zeros."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int | Triple = 1,
+        tile_size: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, tile_size)
+        self.conv.padding = (0, 0, 0)  # forward puts it there
+
+    def pad(self, x: Tensor, missing: int) -> Tensor:
+        space = self.layer.kernel_size[1] // 2
+        return F.pad(x, (space, space, space, space, missing, 0), mode="replicate") if space or missing else x
+
+    def after_silu(self, x: Tensor) -> Tensor:
+        return self(F.silu(x, inplace=not torch.is_grad_enabled()))
+
+    def _one_frame(self, x: Tensor) -> Tensor:
+        """A single frame meets every temporal slice of the kernel, so it meets their sum."""
+        layer, space = self.layer, self.layer.kernel_size[1] // 2
+        frame = F.pad(x.squeeze(2), (space, space, space, space), mode="replicate")
+        return F.conv2d(frame, layer.weight.sum(2), layer.bias, layer.stride[1:]).unsqueeze(2)
 
 
 class _SiluBehindZeros(torch.autograd.Function):

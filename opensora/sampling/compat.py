@@ -1,6 +1,5 @@
-"""Whether to compute what was meant or to reproduce the public code."""
+"""Whether to compute what was meant or to reproduce the public code; networks and sampling mean the same by it."""
 
-from typing import Literal
+from opensora.nn.compat import Compat
 
-Compat = Literal["right", "published"]
-"""``published`` reproduces defects of the public code for comparison; docs/differences.md lists them."""
+__all__ = ["Compat"]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from opensora.checkpoint.safetensors_io import CheckpointError, save
-from opensora.models.vae_v13.streaming import norm_affine
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.models.vae_v13.windows import frame_windows, latent_frames, latent_windows
 from opensora.nn import causal_conv
 from opensora.nn.causal_conv import CausalConv3d
+from opensora.nn.streaming import norm_affine
 
 SMALL = VAEv13Config(
     z_channels=4,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opensora.config import from_dict
+from opensora.models.distribution import DiagonalGaussianDistribution
 from opensora.models.vae_v13.blocks import (
     CausalAttention,
     Downsample2D,
@@ -17,7 +18,6 @@ from opensora.models.vae_v13.blocks import (
     Upsample2D,
     Upsample3D,
 )
-from opensora.models.vae_v13.distribution import DiagonalGaussian
 from opensora.models.vae_v13.normalization import STATISTICS
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.nn import causal_conv
@@ -57,7 +57,7 @@ def test_published_numbers(name: str) -> None:
     fixture, model = golden_io.load(name), network(name, "published")
     t = fixture.tensors
     moments = model.encode_moments(t["in.x"])
-    posterior = DiagonalGaussian(moments)
+    posterior = DiagonalGaussianDistribution(moments)
     golden_io.assert_close(moments, t["out.moments"], f"{name} moments")
     golden_io.assert_close(model.normalize(posterior.mode()), t["out.z_mode"], f"{name} z")
     golden_io.assert_close(model.normalize(posterior.sample(noise=t["in.noise"])), t["out.z_sample"], f"{name} sample")
@@ -148,7 +148,7 @@ def test_tiled_convolution_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_distribution() -> None:
     t = golden_io.load("gaussian_v13").tensors
-    posterior = DiagonalGaussian(t["in.parameters"])
+    posterior = DiagonalGaussianDistribution(t["in.parameters"])
     values = {
         "kl": posterior.kl(),
         "logvar": posterior.logvar,

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from opensora.models.vae_v13.streaming import norm_silu_conv
 from opensora.nn import causal_conv
 from opensora.nn.causal_conv import CausalConv3d
+from opensora.nn.streaming import norm_silu_conv
 
 
 def silu(x: Tensor) -> Tensor:

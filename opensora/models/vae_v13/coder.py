@@ -16,8 +16,8 @@ from opensora.models.vae_v13.blocks import (
     Upsample3D,
 )
 from opensora.models.vae_v13.config import VAEv13Config
-from opensora.models.vae_v13.streaming import norm_silu_conv
 from opensora.nn.causal_conv import BareCausalConv3d, CausalConv3d
+from opensora.nn.streaming import norm_silu_conv
 
 
 class Level(nn.Module):

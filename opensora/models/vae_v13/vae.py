@@ -15,9 +15,9 @@ from opensora.checkpoint.layout import read_object
 from opensora.checkpoint.locate import resolve
 from opensora.checkpoint.safetensors_io import load_strict
 from opensora.config import from_dict
+from opensora.models.distribution import DiagonalGaussianDistribution
 from opensora.models.vae_v13.coder import Decoder, Encoder
 from opensora.models.vae_v13.config import VAEv13Config
-from opensora.models.vae_v13.distribution import DiagonalGaussian
 from opensora.models.vae_v13.normalization import over_frames
 from opensora.models.vae_v13.windows import fill_up, frame_windows, join_windows, latent_frames, latent_windows
 
@@ -75,9 +75,9 @@ class OpenSoraVAE_V1_3(nn.Module):
         """Normalised latents (B, C, T', H', W') -> pixels (B, 3, T, H, W), cut to `num_frames` where given."""
         return self.decode_raw(self.denormalize(z), num_frames)
 
-    def posterior(self, x: Tensor) -> DiagonalGaussian:
+    def posterior(self, x: Tensor) -> DiagonalGaussianDistribution:
         """Pixels (B, 3, T, H, W) -> the distribution of raw latents (B, C, T', H', W')."""
-        return DiagonalGaussian(self.encode_moments(x))
+        return DiagonalGaussianDistribution(self.encode_moments(x))
 
     def encode_moments(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) -> means and log-variances of raw latents (B, 2 C, T', H', W')."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from opensora.nn.causal_conv import CausalConv, behind_zeros, join_frames
+from opensora.nn.causal_conv import CausalConv, join_frames
 
 
 def norm_silu_conv(norm: nn.GroupNorm, conv: CausalConv, x: Tensor) -> Tensor:
@@ -17,8 +17,8 @@ def norm_silu_conv(norm: nn.GroupNorm, conv: CausalConv, x: Tensor) -> Tensor:
         return conv.after_silu(norm(x))
     scale, shift = norm_affine(norm, x, frames_at_once=conv.tile_size or 1)
     tiles = (
-        conv.convolve(behind_zeros(F.silu(affine(x[:, :, a:b], scale, shift), inplace=True), zeros))
-        for a, b, zeros in conv.tiles(x.shape[2])
+        conv.convolve(conv.pad(F.silu(affine(x[:, :, a:b], scale, shift), inplace=True), missing))
+        for a, b, missing in conv.tiles(x.shape[2])
     )
     return join_frames(tiles, conv.out_frames(x.shape[2]))
 

@@ -30,6 +30,7 @@ def resolve(
     revision: str = "main",
     offline: bool | None = None,
     endpoint: str | None = None,
+    cache: Path | None = None,
     on_progress: hub.OnProgress | None = None,
 ) -> Path:
     """Find a checkpoint, downloading and verifying it first when it is a hub id that is not here.
@@ -43,6 +44,7 @@ def resolve(
         revision: branch, tag or commit of a hub repository.
         offline: True forbids the network; None reads HF_HUB_OFFLINE.
         endpoint: the hub's address; None reads HF_ENDPOINT.
+        cache: folder of the downloads; None reads HF_HUB_CACHE and HF_HOME.
         on_progress: see `hub.download`.
     Returns:
         The folder of the checkpoint, the path of `filename` in it, or `source` itself when it is a file.
@@ -58,7 +60,7 @@ def resolve(
     if path is None and isinstance(source, str) and is_hub_id(name):
         wanted = layout if filename is None else Layout(required=(filename,), weights=())
         path = hub.download(
-            name, wanted, revision=revision, offline=offline, endpoint=endpoint, on_progress=on_progress
+            name, wanted, revision=revision, offline=offline, endpoint=endpoint, cache=cache, on_progress=on_progress
         )
     elif path is None:
         raise ValueError(_nothing(name))

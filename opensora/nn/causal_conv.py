@@ -107,12 +107,13 @@ class CausalConv3d(CausalConv):
         kernel_size: int = 3,
         stride: int | Triple = 1,
         tile_size: int | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {kernel_size}; a causal convolution needs an odd one.")
         space = kernel_size // 2
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding=(0, space, space))
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding=(0, space, space), bias=bias)
         self.tile_size = tile_size
 
     @property

@@ -14,7 +14,7 @@ from opensora.checkpoint.safetensors_io import file_sha256, read_metadata
 from opensora.config import load_config
 from opensora.pipelines import cost
 from opensora.pipelines.bundle import load_bundle
-from opensora.pipelines.preflight import configs
+from opensora.pipelines.families.v1 import configs
 
 ROOT = Path(__file__).parents[1]
 

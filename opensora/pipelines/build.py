@@ -1,87 +1,18 @@
 """Networks, loaded once: a second request for the same weights loads nothing, another choice releases them."""
 
 import gc
-import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from transformers.utils import logging as transformers_log
+from torch import nn
 
-from opensora.checkpoint import identity
-from opensora.models.stdit.stdit3 import STDiT3
-from opensora.models.text.t5 import T5Encoder
-from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.pipelines.bundle import Bundle, find_bundle
-from opensora.pipelines.parts import CONDITION_FRAMES
+from opensora.pipelines.families import family_of
+from opensora.pipelines.families.base import Family
+from opensora.pipelines.models import Models, Networks, PipelineConfig
 from opensora.pipelines.plan import ExecutionPlan, choose_device, choose_dtype, device_name, dtype_name, versions
-from opensora.sampling.rectified_flow import RFLOW
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PipelineConfig:
-    """How a mode and a resolution of a bundle are sampled."""
-
-    bundle: Bundle
-    """Weights, lengths and defaults."""
-    mode: str
-    """``t2v``, ``i2v`` or ``t2i``."""
-    resolution: str
-    """Row of the table of sizes."""
-    plan: ExecutionPlan
-    """Where and how it is computed."""
-    num_sampling_steps: int
-    """Denoising steps."""
-    cfg_scale: float
-    """Text guidance."""
-    image_cfg_scale: float
-    """Image guidance."""
-    use_oscillation_guidance: bool
-    """Whether text guidance oscillates, and image guidance with given frames."""
-    use_flaw_fix: bool
-    """Whether the spread of guided predictions is pulled back."""
-    scale_image_weight: bool
-    """Whether image guidance falls over the steps and grows over the frames."""
-    use_sdedit: bool
-    """Whether given frames follow the noise schedule."""
-    condition_frame_length: int
-    """Latent frames that a part of a clip starts from."""
-
-    def scheduler(self, steps: int | None = None, guidance: float | None = None) -> RFLOW:
-        """The scheduler, with other steps or guidance where given."""
-        return RFLOW(
-            num_sampling_steps=self.num_sampling_steps if steps is None else steps,
-            cfg_scale=self.cfg_scale if guidance is None else guidance,
-            use_oscillation_guidance=self.use_oscillation_guidance,
-            use_flaw_fix=self.use_flaw_fix,
-            scale_image_weight=self.scale_image_weight,
-            fixed_shift=self.bundle.card.time_shift,
-        )
-
-
-class Models(NamedTuple):
-    """Everything that a generation needs."""
-
-    vae: OpenSoraVAE_V1_3
-    text_encoder: T5Encoder
-    stdit: STDiT3
-    scheduler: RFLOW
-    config: PipelineConfig
-
-
-class _Networks(NamedTuple):
-    vae: OpenSoraVAE_V1_3
-    text_encoder: T5Encoder
-    stdit: STDiT3
-    weights: dict[str, str]
-
 
 _Key = tuple[str, str, torch.dtype, torch.dtype, bool]
 
@@ -92,9 +23,9 @@ class _Shelf:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._key: _Key | None = None
-        self._networks: _Networks | None = None
+        self._networks: Networks | None = None
 
-    def get(self, key: _Key, load: Callable[[], _Networks]) -> _Networks:
+    def get(self, key: _Key, load: Callable[[], Networks]) -> Networks:
         """The networks of a key; threads that ask at once wait for one load."""
         with self._lock:
             if self._key != key or self._networks is None:
@@ -156,7 +87,8 @@ def build_models(
     place = choose_device(device)
     kind, text_kind = choose_dtype(dtype, place), choose_dtype(text_dtype, place)
     key = (bundle.key, str(place), kind, text_kind, enable_optimization)
-    networks = _SHELF.get(key, lambda: _load(bundle, place, kind, text_kind, enable_optimization))
+    family = family_of(bundle)
+    networks = _SHELF.get(key, lambda: family.load(bundle, place, kind, text_kind, enable_optimization))
     plan = ExecutionPlan(
         device=str(place),
         device_name=device_name(place),
@@ -169,8 +101,9 @@ def build_models(
         versions=versions(),
         weights=networks.weights,
     )
-    config = _config(bundle, mode, resolution, plan, networks.vae)
-    return Models(networks.vae, networks.text_encoder, networks.stdit, config.scheduler(), config)
+    config = _config(bundle, family, mode, resolution, plan, networks.vae)
+    scheduler = family.scheduler(config, config.num_sampling_steps, config.cfg_scale)
+    return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config)
 
 
 def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool, text_dtype: str = "fp32") -> bool:
@@ -186,11 +119,9 @@ def release_models() -> None:
 
 
 def _config(
-    bundle: Bundle, mode: str, resolution: str | None, plan: ExecutionPlan, vae: OpenSoraVAE_V1_3
+    bundle: Bundle, family: Family, mode: str, resolution: str | None, plan: ExecutionPlan, vae: nn.Module
 ) -> PipelineConfig:
     card = bundle.card
-    condition = vae.get_latent_size((CONDITION_FRAMES, None, None))[0]
-    assert condition is not None
     return PipelineConfig(
         bundle=bundle,
         mode=mode,
@@ -203,54 +134,5 @@ def _config(
         use_flaw_fix=card.flaw_fix and mode != "i2v",
         scale_image_weight=card.scale_image_guidance,
         use_sdedit=card.sdedit,
-        condition_frame_length=condition,
+        condition_frame_length=family.condition_frame_length(vae),
     )
-
-
-def _load(
-    bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
-) -> _Networks:
-    start = time.perf_counter()
-    places = bundle.weights()
-    stdit = STDiT3.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
-    vae = OpenSoraVAE_V1_3.from_pretrained(places.vae, **bundle.published("vae"))
-    with _no_bar():
-        text_encoder = T5Encoder.from_pretrained(
-            places.text, max_length=stdit.config.model_max_length, dtype=text_dtype, device=str(device)
-        )
-    stdit = stdit.to(device).requires_grad_(False)
-    vae = vae.to(device, dtype).requires_grad_(False)
-    _check_together(stdit, vae, text_encoder)
-    if optimize and device.type != "mps":  # where it was never tried
-        vae = vae.to(memory_format=torch.channels_last_3d)
-    text_encoder.y_embedder = stdit.y_embedder
-    hashes = {role: identity.fingerprint(path) for role, path in places._asdict().items()}
-    log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
-    return _Networks(vae, text_encoder, stdit, hashes)
-
-
-@contextmanager
-def _no_bar() -> Iterator[None]:
-    """Keep the loader of transformers from drawing a bar of its own; stages are reported by the pipeline."""
-    shown = transformers_log.is_progress_bar_enabled()
-    transformers_log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_log.enable_progress_bar()
-
-
-def _check_together(stdit: STDiT3, vae: OpenSoraVAE_V1_3, text_encoder: T5Encoder) -> None:
-    """Refuse networks that were not made for each other."""
-    if stdit.config.in_channels != vae.latent_channels:
-        raise ValueError(
-            f"The denoiser takes {stdit.config.in_channels} latent channels, the autoencoder makes "
-            f"{vae.latent_channels}; these weights do not belong together."
-        )
-    width = text_encoder.t5.model.config.d_model
-    if stdit.config.caption_channels != width:
-        raise ValueError(
-            f"The denoiser reads text features of width {stdit.config.caption_channels}, the text encoder makes "
-            f"{width}; these weights do not belong together."
-        )

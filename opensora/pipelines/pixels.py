@@ -9,6 +9,8 @@ from torch import Tensor
 
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.models.vae_v13.windows import latent_windows
+from opensora.pipelines.checks import check_latents
+from opensora.pipelines.models import Models
 from opensora.pipelines.preview import to_uint8
 from opensora.pipelines.result import GenerationError
 
@@ -20,6 +22,18 @@ def to_pixels(image: Image.Image) -> Tensor:
     """A picture as (1, 3, 1, H, W) in [-1, 1]."""
     values = torch.from_numpy(np.asarray(image, dtype=np.uint8).copy())
     return (values.float() / 127.5 - 1).permute(2, 0, 1)[None, :, None]
+
+
+def encode_picture(models: Models, image: Image.Image) -> Tensor:
+    """Latents (1, C, 1, H, W), float32, of a picture of the clip's size.
+
+    Raises:
+        GenerationError: the autoencoder made no numbers of it.
+    """
+    pixels = to_pixels(image).to(torch.device(models.config.plan.device), next(models.vae.parameters()).dtype)
+    latents: Tensor = models.vae.encode(pixels).float()
+    check_latents(latents, "reference", "the encoded reference image")
+    return latents
 
 
 def count_windows(vae: OpenSoraVAE_V1_3, latents: int) -> int:

@@ -2,29 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from opensora.checkpoint.errors import gigabytes
-from opensora.checkpoint.layout import LayoutError, read_object
 from opensora.models import zoo
-from opensora.models.stdit.config import STDiT3Config
-from opensora.models.vae_v13.config import VAEv13Config
-from opensora.models.vae_v13.vae import read_config
-from opensora.pipelines import cost
 from opensora.pipelines.build import is_built
-from opensora.pipelines.bundle import FOLDERS, Bundle
+from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.cost import Shape
+from opensora.pipelines.families import family_of
 from opensora.pipelines.parts import CONDITION_FRAMES
 from opensora.pipelines.plan import choose_device, choose_dtype, dtype_name
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.speed import Speed, speed, speed_key
-from opensora.sampling.rectified_flow import RFLOW
 
-Found = TypeVar("Found")
+Counted = TypeVar("Counted", int, float)
 LOADING_BYTES_PER_SECOND = 2e8
 """A slow disk."""
 
@@ -110,17 +103,11 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
         dtype = choose_dtype(request.dtype, device)
     except ValueError as error:
         raise RequestError("device", str(error)) from None
-    stdit, vae = _readable(configs, bundle)
-    shape = shape_of(request, bundle)
-    scheduler = RFLOW(
-        num_sampling_steps=request.steps or bundle.card.default_steps,
-        use_oscillation_guidance=bundle.card.oscillating_guidance,
-        scale_image_weight=bundle.card.scale_image_guidance,
-    )
-    given = request.reference_image is not None
+    shape, family = shape_of(request, bundle), family_of(bundle)
+    steps, given = request.steps or bundle.card.default_steps, request.reference_image is not None
     return Work(
-        sampling=cost.sampling_flops(stdit, vae, shape, scheduler, given),
-        decoding=cost.decoding_flops(vae, shape),
+        sampling=_readable(lambda: family.sampling_flops(bundle, shape, steps, given)),
+        decoding=_readable(lambda: family.decoding_flops(bundle, shape)),
         key=speed_key(bundle.key, str(device), dtype_name(dtype), torch.get_num_threads()),
         device=device,
         dtype=dtype,
@@ -133,29 +120,12 @@ def shape_of(request: GenerationRequest, bundle: Bundle) -> Shape:
     return Shape(height, width, tuple(request.parts(bundle)), request.num_videos)
 
 
-def _readable(read: Callable[[Bundle], Found], bundle: Bundle) -> Found:
-    """What is read of a bundle, or an error that says that the model cannot be used."""
+def _readable(count: Callable[[], Counted]) -> Counted:
+    """What is counted from a bundle's configuration, or an error that says that the model cannot be used."""
     try:
-        return read(bundle)
+        return count()
     except ValueError as error:
         raise RequestError("model", str(error)) from error
-
-
-def configs(bundle: Bundle) -> tuple[STDiT3Config, VAEv13Config]:
-    """Configurations of a bundle's networks, read from its folder or from the table of presets."""
-    return _configs(bundle.folder, None if bundle.preset is None else bundle.preset.name)
-
-
-@lru_cache(maxsize=16)
-def _configs(folder: Path | None, preset: str | None) -> tuple[STDiT3Config, VAEv13Config]:
-    if folder is not None and (folder / FOLDERS["stdit"] / "config.json").is_file():
-        stdit = STDiT3Config.from_file(folder / FOLDERS["stdit"] / "config.json")
-        return stdit, read_config(folder / FOLDERS["vae"] / "config.json")
-    fields: dict[str, dict[str, Any]] = {"stdit": {}, "vae": {}}
-    if preset is not None:
-        for component in zoo.PRESETS[preset].components:
-            fields.setdefault(component.role, {}).update(component.config)
-    return STDiT3Config.from_dict(fields["stdit"]), VAEv13Config(**fields["vae"])
 
 
 def _weight_bytes(bundle: Bundle) -> int:
@@ -164,25 +134,9 @@ def _weight_bytes(bundle: Bundle) -> int:
     return 0 if bundle.folder is None else sum(f.stat().st_size for f in bundle.folder.glob("*/*.safetensors"))
 
 
-def _text_parameters(bundle: Bundle) -> int:
-    """Numbers in the text encoder's weights."""
-    if bundle.preset is not None and not bundle.preset.bundled:
-        return next(c.parameters for c in bundle.preset.components if c.role == "text")
-    path = Path() if bundle.folder is None else bundle.folder / FOLDERS["text"] / "config.json"
-    if not path.is_file():
-        return 0
-    t5 = read_object(path)
-    names = ("d_model", "d_kv", "num_heads", "vocab_size", "num_layers", "d_ff")
-    if wrong := [name for name in names if not isinstance(t5.get(name), int)]:
-        raise LayoutError(f"{FOLDERS['text']}/config.json needs whole numbers for {', '.join(wrong)}.")
-    width, inner = t5["d_model"], t5["d_kv"] * t5["num_heads"]
-    return t5["vocab_size"] * width + t5["num_layers"] * width * (4 * inner + 3 * t5["d_ff"])
-
-
 def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> int:
-    stdit, vae = _readable(configs, bundle)
-    rows = 3 if request.reference_image is not None or len(shape.parts) > 1 else 2
-    return cost.memory_bytes(stdit, vae, _readable(_text_parameters, bundle), shape, dtype.itemsize, rows)
+    given = request.reference_image is not None
+    return _readable(lambda: family_of(bundle).memory_bytes(bundle, shape, dtype.itemsize, given))
 
 
 def _notes(

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from opensora.pipelines import preflight, speed
-from opensora.pipelines.build import Models, build_models
+from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
-from opensora.pipelines.denoise import Clip, denoise, encode_reference
-from opensora.pipelines.pixels import check_picture, count_windows, decode
+from opensora.pipelines.families import family_of
+from opensora.pipelines.models import Clip, Models
+from opensora.pipelines.pixels import check_picture
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.request import MAX_SEED, GenerationRequest, RequestError, require_weights
@@ -78,7 +78,7 @@ def generate(
     with _turn(reporter):
         with _naming("loading"), reporter.stage("loading"):
             models = _build(request, bundle)
-        with _computing(models), reporter.interrupting(models.stdit, models.vae, models.text_encoder.t5.model):
+        with _computing(models), reporter.interrupting(*family_of(bundle).modules(models)):
             videos = _compute(request, bundle, models, reporter)
     _remember(request, bundle, reporter)
     return _result(request, bundle, models, videos, reporter)
@@ -95,21 +95,20 @@ def _build(request: GenerationRequest, bundle: Bundle) -> Models:
 
 def _compute(request: GenerationRequest, bundle: Bundle, models: Models, reporter: Reporter) -> list[np.ndarray]:
     """Every clip, uint8 (T, H, W, 3)."""
-    clip = _clip(request, bundle)
+    clip, family = _clip(request, bundle), family_of(bundle)
     with _naming("text"), reporter.stage("text"):
-        _encode_texts(models, clip)
+        family.encode_texts(models, [*clip.texts, *(clip.negative or [])])
     if isinstance(request.reference_image, Image.Image):
         with _naming("reference"), reporter.stage("reference"):
-            latents = encode_reference(models, request.reference_image, torch.device(models.config.plan.device))
-            clip = dataclasses.replace(clip, reference=latents)
+            clip = dataclasses.replace(clip, reference=family.encode_reference(models, request.reference_image))
     preview = _preview(models, bundle)
     seeds = _seeds(request)
     with _naming("sampling"), reporter.stage("sampling", clip.steps * len(clip.parts) * len(seeds)):
-        latents_of = [denoise(models, clip, seed, reporter, preview) for seed in seeds]
+        latents_of = [family.denoise(models, clip, seed, reporter, preview) for seed in seeds]
     frames = sum(part.kept for part in clip.parts)
-    windows = count_windows(models.vae, latents_of[0].shape[2])
-    with _naming("decoding"), reporter.stage("decoding", windows * len(seeds)):
-        return [_decode(models, latents, frames, reporter) for latents in latents_of]
+    pieces = family.count_pieces(models, latents_of[0].shape[2])
+    with _naming("decoding"), reporter.stage("decoding", pieces * len(seeds)):
+        return [_decode(family.decode(models, latents, frames), reporter) for latents in latents_of]
 
 
 def _clip(request: GenerationRequest, bundle: Bundle) -> Clip:
@@ -129,21 +128,12 @@ def _clip(request: GenerationRequest, bundle: Bundle) -> Clip:
     )
 
 
-def _encode_texts(models: Models, clip: Clip) -> None:
-    """Let the text encoder remember every text, one at a time so that the company of others changes no bit."""
-    for text in dict.fromkeys([*clip.texts, *(clip.negative or [])]):
-        if not bool(torch.isfinite(models.text_encoder.encode([text])["y"]).all()):
-            raise GenerationError(
-                "text", "The text stage failed: the text encoder's features are not numbers. Check its weights."
-            )
-
-
-def _decode(models: Models, latents: Tensor, frames: int, reporter: Reporter) -> np.ndarray:
-    pieces = []
-    for piece in decode(models.vae, latents, frames):
-        pieces.append(piece)
+def _decode(pieces: Iterator[np.ndarray], reporter: Reporter) -> np.ndarray:
+    done = []
+    for piece in pieces:
+        done.append(piece)
         reporter.step()
-    video = np.concatenate(pieces)
+    video = np.concatenate(done)
     check_picture(video)
     return video
 
@@ -154,9 +144,8 @@ def _result(
     shape = preflight.shape_of(request, bundle)
     notes = preflight.parts_notes(request, shape, max(bundle.card.frames))
     notes += [
-        f"The text has {count} tokens; the network reads the first {models.text_encoder.max_length}."
-        for count in (_token_count(models, text) for text in dict.fromkeys(request.texts(bundle)))
-        if count > models.text_encoder.max_length
+        f"The text has {count} tokens; the network reads the first {most}."
+        for count, most in family_of(bundle).cut_texts(models, request.texts(bundle))
     ]
     return GenerationResult(
         videos=videos,
@@ -197,10 +186,6 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
 def _seeds(request: GenerationRequest) -> list[int]:
     assert request.seed is not None
     return [(int(request.seed) + i) % (MAX_SEED + 1) for i in range(request.num_videos)]
-
-
-def _token_count(models: Models, text: str) -> int:
-    return len(models.text_encoder.t5.embedder.tokenizer(text)["input_ids"])
 
 
 def _preview(models: Models, bundle: Bundle) -> Preview | None:

@@ -15,8 +15,9 @@ from pipelines.bundles import write_bundle
 
 from opensora.models.stdit.stdit3 import STDiT3
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
-from opensora.pipelines.build import Models, build_models, is_built, release_models
+from opensora.pipelines.build import build_models, is_built, release_models
 from opensora.pipelines.bundle import load_bundle
+from opensora.pipelines.models import Models
 from opensora.pipelines.plan import choose_device, choose_dtype
 from opensora.pipelines.preflight import estimate
 from opensora.pipelines.preview import Preview

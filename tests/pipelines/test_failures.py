@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from opensora import generate_video
-from opensora.pipelines.build import Models, build_models, release_models
-from opensora.pipelines.denoise import _check
+from opensora.pipelines.build import build_models, release_models
+from opensora.pipelines.checks import check_latents
+from opensora.pipelines.models import Models
 from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress
 
 IMAGE = np.full((144, 256, 3), 90, np.uint8)
@@ -140,7 +141,7 @@ def test_a_flat_picture_is_no_result(models: Models, bundle_folder: Path) -> Non
 def test_latents_that_are_all_the_same_are_no_result() -> None:
     latents = torch.zeros(1, 4, 1, 18, 32)
     with pytest.raises(GenerationError, match="is the same everywhere") as caught:
-        _check(latents, "sampling", "the denoiser's result")
+        check_latents(latents, "sampling", "the denoiser's result")
     assert caught.value.stage == "sampling"
 
 

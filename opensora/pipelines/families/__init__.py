@@ -1,0 +1,15 @@
+"""The generations of networks that the pipeline runs, by the name that a bundle's card gives."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from opensora.pipelines.bundle import Bundle
+from opensora.pipelines.families.base import Family
+from opensora.pipelines.families.v1 import V1
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({"1.3": V1()})
+
+
+def family_of(bundle: Bundle) -> Family:
+    """The generation of a bundle's networks."""
+    return FAMILIES[bundle.card.family]

@@ -1,0 +1,242 @@
+"""Open-Sora 1.2 and 1.3: a STDiT3, its autoencoder and T5, sampled by :class:`RFLOW`.
+
+Legend: C latent channels, T, H, W latent frames, rows and columns. Latents are normalised float32 (1, C, T, H, W).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_log
+
+from opensora.checkpoint import identity
+from opensora.checkpoint.layout import LayoutError, read_object
+from opensora.models import zoo
+from opensora.models.stdit.config import STDiT3Config
+from opensora.models.stdit.stdit3 import STDiT3
+from opensora.models.text.t5 import T5Encoder
+from opensora.models.vae_v13.config import VAEv13Config
+from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, read_config
+from opensora.pipelines import cost
+from opensora.pipelines.bundle import FOLDERS, Bundle
+from opensora.pipelines.checks import check_latents, features_failed, watch
+from opensora.pipelines.cost import Shape
+from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
+from opensora.pipelines.parts import CONDITION_FRAMES, Part
+from opensora.pipelines.pixels import count_windows, decode, encode_picture
+from opensora.pipelines.preview import Preview
+from opensora.pipelines.reporter import Reporter
+from opensora.sampling.conditions import prep_ref_and_mask, prep_ref_and_update_mask_in_loop
+from opensora.sampling.rectified_flow import RFLOW
+
+log = logging.getLogger(__name__)
+
+
+class V1:
+    """The 1.x generations as the pipeline sees them."""
+
+    def load(
+        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
+    ) -> Networks:
+        start = time.perf_counter()
+        places = bundle.weights()
+        stdit = STDiT3.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
+        vae = OpenSoraVAE_V1_3.from_pretrained(places.vae, **bundle.published("vae"))
+        with no_bar():
+            text_encoder = T5Encoder.from_pretrained(
+                places.text, max_length=stdit.config.model_max_length, dtype=text_dtype, device=str(device)
+            )
+        stdit = stdit.to(device).requires_grad_(False)
+        vae = vae.to(device, dtype).requires_grad_(False)
+        _check_together(stdit, vae, text_encoder)
+        if optimize and device.type != "mps":  # where it was never tried
+            vae = vae.to(memory_format=torch.channels_last_3d)
+        text_encoder.y_embedder = stdit.y_embedder
+        hashes = {role: identity.fingerprint(path) for role, path in places._asdict().items()}
+        log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
+        return Networks(vae, text_encoder, stdit, hashes)
+
+    def condition_frame_length(self, vae: Any) -> int:
+        latents: int = vae.get_latent_size((CONDITION_FRAMES, None, None))[0]
+        return latents
+
+    def scheduler(self, config: PipelineConfig, steps: int, guidance: float) -> RFLOW:
+        return RFLOW(
+            num_sampling_steps=steps,
+            cfg_scale=guidance,
+            use_oscillation_guidance=config.use_oscillation_guidance,
+            use_flaw_fix=config.use_flaw_fix,
+            scale_image_weight=config.scale_image_weight,
+            fixed_shift=config.bundle.card.time_shift,
+        )
+
+    def modules(self, models: Models) -> list[nn.Module]:
+        return [models.stdit, models.vae, models.text_encoder.t5.model]
+
+    def encode_texts(self, models: Models, texts: list[str]) -> None:
+        for text in dict.fromkeys(texts):
+            if not bool(torch.isfinite(models.text_encoder.encode([text])["y"]).all()):
+                raise features_failed()
+
+    def cut_texts(self, models: Models, texts: list[str]) -> list[tuple[int, int]]:
+        tokenizer, most = models.text_encoder.t5.embedder.tokenizer, models.text_encoder.max_length
+        counts = (len(tokenizer(text)["input_ids"]) for text in dict.fromkeys(texts))
+        return [(count, most) for count in counts if count > most]
+
+    def encode_reference(self, models: Models, image: Image.Image) -> Tensor:
+        return encode_picture(models, image)
+
+    def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        joined: list[Tensor] = []
+        for index, part in enumerate(clip.parts):
+            before = joined[-1] if joined else None
+            joined.append(self._run(models, clip, index, part, before, generator, watch(reporter, preview)))
+        overlap = models.config.condition_frame_length
+        return torch.cat([latents[:, :, overlap if i else 0 :] for i, latents in enumerate(joined)], dim=2)
+
+    def _run(
+        self,
+        models: Models,
+        clip: Clip,
+        index: int,
+        part: Part,
+        before: Tensor | None,
+        generator: torch.Generator,
+        on_step: Callable[[int, int, Tensor], None],
+    ) -> Tensor:
+        """Latents of one part, given those of the part before."""
+        config, device = models.config, torch.device(models.config.plan.device)
+        size = models.vae.get_latent_size((part.frames, clip.height, clip.width))
+        z = torch.randn((1, models.vae.latent_channels, *size), generator=generator).to(device)
+        cond, given = _given(models, clip, index, before, z)
+        cond_mask = torch.zeros_like(z)
+        cond_mask[:, :, given] = 1
+        by_image = bool(given) and "i2v" in config.bundle.card.modes
+        joins = None
+        if given and not by_image:  # a network without image conditions has clean frames among its own
+            joins = 1 - cond_mask[:, 0, :, 0, 0]
+            z = torch.where(cond_mask.bool(), cond, z)
+        told = clip.fps if part.frames > 1 else config.bundle.card.image_fps
+        result = self.scheduler(config, clip.steps, clip.guidance).sample(
+            models.stdit,
+            models.text_encoder,
+            z,
+            z_cond=cond if by_image else None,
+            z_cond_mask=cond_mask if by_image else None,
+            prompts=[clip.texts[index]],
+            device=device,
+            additional_args={"height": clip.height, "width": clip.width, "num_frames": part.frames, "fps": told},
+            progress=False,
+            mask=joins,
+            mask_index=given if by_image else None,
+            image_cfg_scale=clip.image_guidance if by_image else None,
+            neg_prompts=None if clip.negative is None else [clip.negative[index]],
+            use_sdedit=by_image and config.use_sdedit,
+            use_oscillation_guidance_for_image=by_image and config.use_oscillation_guidance,
+            on_step=on_step,
+            generator=generator,
+        )
+        result = torch.where(cond_mask.bool(), cond, result)  # what was given is kept
+        check_latents(result, "sampling", "the denoiser's result")
+        return result
+
+    def count_pieces(self, models: Models, latents: int) -> int:
+        return count_windows(models.vae, latents)
+
+    def decode(self, models: Models, latents: Tensor, frames: int) -> Iterator[np.ndarray]:
+        return decode(models.vae, latents, frames)
+
+    def sampling_flops(self, bundle: Bundle, shape: Shape, steps: int, given: bool) -> float:
+        stdit, vae = configs(bundle)
+        scheduler = RFLOW(
+            num_sampling_steps=steps,
+            use_oscillation_guidance=bundle.card.oscillating_guidance,
+            scale_image_weight=bundle.card.scale_image_guidance,
+        )
+        return cost.sampling_flops(stdit, vae, shape, scheduler, given)
+
+    def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
+        return cost.decoding_flops(configs(bundle)[1], shape)
+
+    def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
+        stdit, vae = configs(bundle)
+        rows = 3 if given or len(shape.parts) > 1 else 2
+        return cost.memory_bytes(stdit, vae, text_parameters(bundle), shape, bytes_each, rows)
+
+
+def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Tensor) -> tuple[Tensor, list[int]]:
+    """Latents like the noise ``z``, zero but for the frames that a part is given, and which frames these are."""
+    refs = [] if clip.reference is None else [[clip.reference[0]]]
+    kind, overlap = clip.cond_type, models.config.condition_frame_length
+    if before is None:
+        return prep_ref_and_mask(kind, overlap, refs, z.shape, len(clip.parts), z.device, z.dtype)
+    last = index == len(clip.parts) - 1
+    return prep_ref_and_update_mask_in_loop(kind, overlap, before, refs, z.shape, last, z.device, z.dtype)
+
+
+def _check_together(stdit: STDiT3, vae: OpenSoraVAE_V1_3, text_encoder: T5Encoder) -> None:
+    """Refuse networks that were not made for each other."""
+    if stdit.config.in_channels != vae.latent_channels:
+        raise ValueError(
+            f"The denoiser takes {stdit.config.in_channels} latent channels, the autoencoder makes "
+            f"{vae.latent_channels}; these weights do not belong together."
+        )
+    width = text_encoder.t5.model.config.d_model
+    if stdit.config.caption_channels != width:
+        raise ValueError(
+            f"The denoiser reads text features of width {stdit.config.caption_channels}, the text encoder makes "
+            f"{width}; these weights do not belong together."
+        )
+
+
+def configs(bundle: Bundle) -> tuple[STDiT3Config, VAEv13Config]:
+    """Configurations of a bundle's networks, read from its folder or from the table of presets."""
+    return _configs(bundle.folder, None if bundle.preset is None else bundle.preset.name)
+
+
+@lru_cache(maxsize=16)
+def _configs(folder: Path | None, preset: str | None) -> tuple[STDiT3Config, VAEv13Config]:
+    if folder is not None and (folder / FOLDERS["stdit"] / "config.json").is_file():
+        stdit = STDiT3Config.from_file(folder / FOLDERS["stdit"] / "config.json")
+        return stdit, read_config(folder / FOLDERS["vae"] / "config.json")
+    fields: dict[str, dict[str, Any]] = {"stdit": {}, "vae": {}}
+    if preset is not None:
+        for component in zoo.PRESETS[preset].components:
+            fields.setdefault(component.role, {}).update(component.config)
+    return STDiT3Config.from_dict(fields["stdit"]), VAEv13Config(**fields["vae"])
+
+
+def text_parameters(bundle: Bundle) -> int:
+    """Numbers in the T5 encoder's weights."""
+    if bundle.preset is not None and not bundle.preset.bundled:
+        return next(c.parameters for c in bundle.preset.components if c.role == "text")
+    path = Path() if bundle.folder is None else bundle.folder / FOLDERS["text"] / "config.json"
+    if not path.is_file():
+        return 0
+    t5 = read_object(path)
+    names = ("d_model", "d_kv", "num_heads", "vocab_size", "num_layers", "d_ff")
+    if wrong := [name for name in names if not isinstance(t5.get(name), int)]:
+        raise LayoutError(f"{FOLDERS['text']}/config.json needs whole numbers for {', '.join(wrong)}.")
+    width, inner = t5["d_model"], t5["d_kv"] * t5["num_heads"]
+    return t5["vocab_size"] * width + t5["num_layers"] * width * (4 * inner + 3 * t5["d_ff"])
+
+
+@contextmanager
+def no_bar() -> Iterator[None]:
+    """Keep the loader of transformers from drawing a bar of its own; stages are reported by the pipeline."""
+    shown = transformers_log.is_progress_bar_enabled()
+    transformers_log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_log.enable_progress_bar()

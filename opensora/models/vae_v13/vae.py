@@ -20,6 +20,7 @@ from opensora.models.vae_v13.coder import Decoder, Encoder
 from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.vae_v13.normalization import over_frames
 from opensora.models.vae_v13.windows import fill_up, frame_windows, join_windows, latent_frames, latent_windows
+from opensora.nn.memory_format import convert
 
 
 class OpenSoraVAE_V1_3(nn.Module):
@@ -57,13 +58,8 @@ class OpenSoraVAE_V1_3(nn.Module):
         """As ``nn.Module.to``; ``memory_format=torch.channels_last_3d`` also works beside the 2-D convolutions here."""
         layout = kwargs.pop("memory_format", None)
         super().to(*args, **kwargs)
-        if layout is None:
-            return self
-        plane = torch.channels_last if layout == torch.channels_last_3d else layout
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Conv3d):
-                flat = isinstance(layer, nn.Conv2d)
-                layer.weight.data = layer.weight.data.contiguous(memory_format=plane if flat else layout)
+        if layout is not None:
+            convert(self, layout)
         return self
 
     def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:

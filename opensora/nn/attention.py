@@ -3,9 +3,9 @@
 Legend: B batch, T, H, W token frames, rows and columns, N = T * H * W tokens, M keys, A heads, K width of a head,
 D = A * K width of the network.
 
-A layer projects queries, keys and values and calls a core: :func:`attention`, or :func:`grid_attention` for tokens on a
-grid. The cores own windows, rotary embedding, masks and softmax, and see all heads of all tokens, so sequence
-parallelism can wrap them without a second forward.
+A layer projects queries, keys and values and calls a core: :func:`attention`, :func:`sequence_attention` for tokens
+that know their places, or :func:`grid_attention` for tokens on a grid. The cores own windows, rotary embedding, masks
+and softmax, and see all heads of all tokens, so sequence parallelism can wrap them without a second forward.
 """
 
 from dataclasses import dataclass
@@ -45,6 +45,23 @@ def attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -
     mask = None if key_mask is None else key_mask[:, None, None, :]
     out = functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
     return out.transpose(1, 2)
+
+
+def sequence_attention(q: Tensor, k: Tensor, v: Tensor, rotation: Rotation | None = None) -> Tensor:
+    """Attention of all tokens of a sequence to all.
+
+    Args:
+        q: queries (B, N, A, K).
+        k: keys, same shape.
+        v: values, same shape.
+        rotation: rotary table (B, N, P) for the places of the tokens; ``None`` for no rotary embedding.
+
+    Returns:
+        (B, N, A, K).
+    """
+    if rotation is not None:
+        q, k = rotate(q, rotation), rotate(k, rotation)
+    return attention(q, k, v)
 
 
 def grid_attention(

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from opensora.nn.compat import Compat
 from opensora.nn.mlp import Mlp
@@ -15,12 +16,18 @@ from opensora.nn.mlp import Mlp
 MAX_PERIOD = 10000.0
 
 
-def sinusoid(t: Tensor, dim: int) -> Tensor:
-    """``[cos(t f), sin(t f)]`` with f falling geometrically from 1 to nearly 1 / 10000; (B,) to (B, dim) float32."""
+def sinusoid(t: Tensor, dim: int, frequencies: Tensor | None = None) -> Tensor:
+    """``[cos(t f), sin(t f)]`` with f falling geometrically from 1 to nearly 1 / 10000; (B,) to (B, dim) float32.
+
+    ``frequencies`` (dim // 2,) are f in another rounding. A zero follows where ``dim`` is odd.
+    """
     half = dim // 2
-    steps = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) / half * steps)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+    if frequencies is None:
+        steps = torch.arange(half, dtype=torch.float32, device=t.device)
+        frequencies = torch.exp(-math.log(MAX_PERIOD) / half * steps)
+    angles = t.float()[:, None] * frequencies
+    waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
+    return functional.pad(waves, (0, 1)) if dim % 2 else waves
 
 
 class TimestepEmbedder(nn.Module):

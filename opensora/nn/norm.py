@@ -15,7 +15,12 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape (..., dim); the dtype of ``x`` is kept."""
-        return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """``gain * x / sqrt(mean(x^2) + eps)`` over the last axis, computed in float32; the dtype of ``x`` is kept."""
+    return functional.rms_norm(x, gain.shape, gain.to(x.dtype), eps)
 
 
 def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:

@@ -1,9 +1,11 @@
-"""Rotary position embedding of tokens on a grid.
+"""Rotary position embedding (Su et al. 2021) of tokens on a grid, or with places of their own.
 
-Legend: T, H, W token frames, rows and columns, A heads, K width of a head, P rotated pairs of a head.
-Pairs are neighbours: channels (2i, 2i + 1) of an axis turn by ``position * 10000 ** (-2i / dim)`` radians.
+Legend: B batch, N tokens, T, H, W token frames, rows and columns, A heads, K width of a head, P its rotated pairs.
+Pairs are neighbours: channels (2i, 2i + 1) of an axis turn by ``position * 10000 ** (-2i / dim)`` radians. Some
+networks pair channels (i, i + K / 2) of a head instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,19 +23,24 @@ class Rotation:
     """How far every pair of channels turns."""
 
     turns: Tensor
-    """(T, H, W, P) complex64 of modulus 1; an axis on which nothing changes has length 1."""
+    """(T, H, W, P), or (B, N, P) without a grid; complex64 of modulus 1. An axis on which nothing changes has length 1.
+    """
     channels: Tensor | None
     """(2 * P,) int64, the channels of a head that turn, pair by pair; ``None`` when all K do, in order."""
+    halves: bool = False
+    """Pair p is the channels (p, p + P) of a head, not (2p, 2p + 1)."""
 
 
-def frequencies(dim: int) -> Tensor:
-    """Angle per position of each pair, (dim / 2,) float32."""
-    return 1.0 / (THETA ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim))
+def frequencies(dim: int, theta: float = THETA, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Angle per position of each pair, (dim / 2,)."""
+    return 1.0 / (theta ** (torch.arange(0, dim, 2, dtype=dtype) / dim))
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn queries or keys (B, T, H, W, A, K); float32 inside, the dtype of ``x`` is kept."""
-    turns = rotation.turns.unsqueeze(-2)  # (T, H, W, 1, P)
+    """Turn queries or keys (B, T, H, W, A, K) or (B, N, A, K); float32 inside, the dtype of ``x`` is kept."""
+    turns = rotation.turns.unsqueeze(-2)  # (T, H, W, 1, P) or (B, N, 1, P)
+    if rotation.halves:
+        return _turn_halves(x, turns)
     if rotation.channels is None:
         return _Turn.apply(x, turns)
     out = x.clone()
@@ -58,6 +65,28 @@ class _Turn(torch.autograd.Function):
 def _turn(x: Tensor, turns: Tensor) -> Tensor:
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
+
+
+def _turn_halves(x: Tensor, turns: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = turns.real, turns.imag
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+
+
+def place_rotation(places: Tensor, axes: Sequence[int], theta: float, halves: bool) -> Rotation:
+    """Table for tokens that are given with their places on several axes; all channels of a head turn.
+
+    Args:
+        places: (B, N, number of axes) of any dtype.
+        axes: channels that turn with each axis, in order; even numbers.
+        theta: the slowest pair of an axis turns by about ``1 / theta`` per position.
+        halves: see :attr:`Rotation.halves`. Published networks of this form compute angles in float32, and those of the
+            other in float64; so does this.
+    """
+    dtype = torch.float32 if halves else torch.float64
+    speeds = [frequencies(dim, theta, dtype).to(places.device) for dim in axes]
+    angles = torch.cat([places[..., i, None].to(dtype) * speed for i, speed in enumerate(speeds)], dim=-1)
+    return Rotation(torch.complex(angles.cos().float(), angles.sin().float()), None, halves)
 
 
 class RotaryEmbedding(nn.Module):

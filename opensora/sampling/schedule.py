@@ -1,4 +1,4 @@
-"""Times of the rectified flow (Liu et al. 2022) as Open-Sora 1.2 and 1.3 use it.
+"""Times of the rectified flow (Liu et al. 2022) as Open-Sora 1.2, 1.3 and 2.0 use it.
 
 Time t runs from 1 (noise) to 0 (data); ``x_t = (1 - t) * data + t * noise``. Networks of the 1.x family take 1000 t.
 """
@@ -43,6 +43,14 @@ def shift_ratio(
     frames = torch.tensor(num_frames, dtype=dtype)
     length = frames // 17 * 5 if family == "1.2" else (frames - 1) // 4
     return space * (length if compat == "published" else length.clamp(min=1)).sqrt() * scale
+
+
+def frame_shift(tokens_per_frame: int, latent_frames: int) -> float:
+    """How much larger the odds of noise are than those of a picture of 256 tokens, for networks of generation 2.0.
+
+    It is linear in the tokens of a frame, 1 at 256 and 3 at 4096 as in FLUX.1, times the root of the latent length.
+    """
+    return (1.0 + 2.0 * (tokens_per_frame - 256) / (4096 - 256)) * latent_frames**0.5
 
 
 def shift_time(t: Tensor, ratio: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""The latents of a 2.0 video: how many frames they have, and the noise that they start from."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from opensora.sampling.compat import Compat
+
+
+def latent_frames(num_frames: int, reduction: int = 4, causal: bool = True, compat: Compat = "right") -> int:
+    """Latent frames of a video.
+
+    Args:
+        num_frames: of the video, at least 1.
+        reduction: frames of one latent frame.
+        causal: whether the first frame has a latent frame of its own, as causal autoencoders need it:
+            ``(num_frames - 1) // reduction + 1`` instead of ``num_frames // reduction``, or 1 for one frame.
+        compat: ``published`` returns 0 for a video that is too short.
+
+    Raises:
+        ValueError: too few frames.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames is {num_frames}; expected at least 1.")
+    if causal or num_frames == 1:
+        return (num_frames - 1) // reduction + 1
+    if num_frames < reduction and compat == "right":
+        raise ValueError(f"num_frames is {num_frames}; expected 1, or at least the {reduction} of one latent frame.")
+    return num_frames // reduction
+
+
+def draw_noise(
+    batch: int,
+    channels: int,
+    frames: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    patch_size: int = 2,
+    pixels_per_token: int = 16,
+) -> Tensor:
+    """Standard normal noise for latents (batch, channels, frames, rows, columns), float32 on the generator's device.
+
+    Args:
+        batch: samples.
+        channels: of the latents.
+        frames: latent frames.
+        height: of the video in pixels; rounded up to whole tokens.
+        width: as ``height``.
+        generator: source of the noise.
+        patch_size: latent rows and columns of one token.
+        pixels_per_token: pixels along a side of one token: 16, or 32 with the autoencoder of high compression.
+    """
+    rows, columns = (patch_size * math.ceil(side / pixels_per_token) for side in (height, width))
+    return torch.randn(batch, channels, frames, rows, columns, generator=generator, device=generator.device)

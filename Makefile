@@ -5,18 +5,20 @@
 #   make bench       measure the bundled checkpoint against the committed prompts
 #   make train-tiny  train the bundled checkpoint again (resumes where it stopped)
 #   make colossalai  add the optional colossalai layer
+#   make test-colossalai  test that layer, in an environment of its own (.venv-colossalai)
 #   make clean       remove caches and what running left behind, keep .venv and outputs
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help app test check format bench train-tiny colossalai clean distclean python-path
+.PHONY: help app test check format bench train-tiny colossalai test-colossalai clean distclean python-path
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 COLOSSALAI := $(VENV)/.colossalai-installed
+PYTEST := $(VENV)/.pytest-installed
 
 # The first Python from 3.11 to 3.14 that can make an environment. Another one: make PYTHON=/path/to/python test
 FIND_PYTHON := for p in $(PYTHON) python3 python3.12 python3.13 python3.11 python3.14 python; do \
@@ -27,7 +29,7 @@ FIND_PYTHON := for p in $(PYTHON) python3 python3.12 python3.13 python3.11 pytho
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet
 
 help:
-	@sed -n '2,9p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,10p' Makefile | sed 's/^# \{0,1\}//'
 
 python-path:
 	@$(FIND_PYTHON) || { \
@@ -48,6 +50,10 @@ $(RUNTIME): requirements.txt pyproject.toml | $(PY)
 $(DEV): requirements-dev.txt $(RUNTIME)
 	@echo "Installing requirements-dev.txt into $(VENV)"
 	@$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(PYTEST): requirements-dev.txt $(RUNTIME)
+	@$(PIP_INSTALL) $$(grep -E '^pytest(-timeout)?==' requirements-dev.txt)
 	@touch $@
 
 $(COLOSSALAI): requirements-colossalai.txt $(RUNTIME)
@@ -95,9 +101,17 @@ train-tiny: $(DEV)
 colossalai: $(COLOSSALAI)
 	$(PY) -c "import colossalai; print('colossalai', colossalai.__version__)"
 
+# An environment of its own: the one of make test stays free of packages that were made for another torch.
+OWN := .venv-colossalai
+
+test-colossalai:
+	@$(MAKE) --no-print-directory VENV=$(OWN) $(OWN)/.pytest-installed $(OWN)/.colossalai-installed
+	OMP_NUM_THREADS=1 OPENSORA_REQUIRE_COLOSSALAI=1 \
+	  $(OWN)/bin/python -m pytest tests/acceleration/shardformer $(ARGS)
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(OWN)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OWN)

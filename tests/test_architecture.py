@@ -29,6 +29,9 @@ ONLY = {
     "opensora.distributed": ("opensora/acceleration/", "opensora/training/", "opensora/pipelines/", "scripts/"),
 }
 
+# The one import upwards, inside a function: `shardformer_t5` was published beside HFEmbedder, its policy further up.
+UPWARDS = {("opensora/models/text/conditioner.py", "opensora.acceleration.shardformer.apply.apply_shardformer")}
+
 FILES = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "app.py", *(p for d in ("opensora", "scripts", "benchmarks") for p in (ROOT / d).rglob("*.py")))
@@ -57,7 +60,7 @@ def test_imports_go_down_only(path: Path) -> None:
     here = package_of(".".join(path.with_suffix("").parts))
     for name in imports_of(path):
         there = package_of(name)
-        if here and there and there != here:
+        if here and there and there != here and (str(path), name) not in UPWARDS:
             assert LEVEL[there] < LEVEL[here], f"{path} (row {LEVEL[here]}) imports {name} (row {LEVEL[there]})"
         for package, homes in ONLY.items():
             if name == package or name.startswith(package + "."):
@@ -82,3 +85,4 @@ def test_colossalai_is_imported_inside_functions(path: Path) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             assert not any(name.split(".")[0] == "colossalai" for name in names), path
+            assert (str(path), f"{names[0]}.{node.names[0].name}") not in UPWARDS, path

@@ -1,11 +1,11 @@
-"""``HFEmbedder``: a frozen T5 or CLIP text encoder from transformers behind one interface.
+"""``HFEmbedder``: a frozen T5 or CLIP text encoder from transformers behind one interface; ``shardformer_t5``.
 
 Legend: B texts, L tokens, E width of the features.
 """
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from opensora.models.text.loading import KINDS, folder_of, kind_of, read_network, read_tokenizer
 
 log = logging.getLogger(__name__)
+
+T5 = TypeVar("T5", bound=nn.Module)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -29,14 +31,15 @@ class HFEmbedder(nn.Module):
             positions for (77 of the published one).
         hf_module: ``T5EncoderModel`` or ``CLIPTextModel``; ``None`` asks the checkpoint's configuration. A bool in
             this place is ``shardformer``, as in the second form.
-        shardformer: use colossalai's policy for T5.
+        shardformer: colossalai's policy for T5: ``on`` or True, ``off`` or False, ``auto`` where it can be used; see
+            :func:`shardformer_t5`.
         hf_kwargs: for the encoder's own ``from_pretrained``, such as ``dtype`` (float32 where none is given).
 
     Raises:
         CheckpointError: the files are not those of such an encoder; missing, unexpected and misshapen tensors are
             listed.
         ValueError: an unknown kind of encoder, a dtype that it cannot compute in, a length that it cannot read, or
-            shardformer, which this version does not have.
+            shardformer ``on`` where it cannot be used.
     """
 
     def __init__(
@@ -44,26 +47,30 @@ class HFEmbedder(nn.Module):
         from_pretrained: str | Path,
         max_length: int = 512,
         hf_module: str | bool | None = None,
-        shardformer: bool = False,
+        shardformer: bool | str = False,
         **hf_kwargs: Any,
     ) -> None:
         super().__init__()
         if isinstance(hf_module, bool):
             shardformer, hf_module = hf_module, None
-        if shardformer:
-            raise ValueError("shardformer=True needs colossalai's T5 policy, which this version does not have yet.")
+        if isinstance(shardformer, bool):
+            shardformer = "on" if shardformer else "off"
         hf_kwargs["dtype"] = _dtype(hf_kwargs.pop("torch_dtype", hf_kwargs.get("dtype", torch.float32)))
         self.kind = kind_of(from_pretrained) if hf_module is None else hf_module
         if self.kind not in KINDS:
             raise ValueError(f"unknown hf_module {self.kind!r}; choose one of {', '.join(KINDS)}.")
         if self.kind == "T5EncoderModel" and hf_kwargs["dtype"] is torch.float16:
             raise ValueError("T5 overflows in float16; choose float32 or bfloat16.")
+        if self.kind == "CLIPTextModel" and shardformer == "on":
+            raise ValueError("shardformer has a policy for T5 only; leave it off for CLIP.")
         folder = folder_of(from_pretrained, self.kind)
         self.max_length = max_length
         self.output_key = KINDS[self.kind].output_key
         self.tokenizer = read_tokenizer(folder)
         self.hf_module = read_network(self.kind, folder, **hf_kwargs)
         self._check_length(max_length)
+        if self.kind == "T5EncoderModel":
+            shardformer_t5(self.hf_module, shardformer)
 
     def tokenize(self, text: str | list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, int64 (B, max_length); a text whose end is cut off is logged with its length."""
@@ -119,6 +126,21 @@ class HFEmbedder(nn.Module):
         if not 1 <= length <= most:
             limit = f"1 to {most}" if self.kind == "CLIPTextModel" else "1 or more"
             raise ValueError(f"got a length of {length} tokens for {self.kind}; expected {limit}.")
+
+
+def shardformer_t5(t5: T5, setting: str = "on") -> T5:
+    """The same T5 encoder, frozen, with the residual additions fused by colossalai; numbers and dtypes stay.
+
+    Args:
+        t5: a T5 encoder of transformers; it is changed in place.
+        setting: ``on`` fails where it cannot be done, ``auto`` says once why it was not done, ``off`` does nothing.
+
+    Raises:
+        ValueError: ``on``, and colossalai is not installed or does not work with these versions; another setting.
+    """
+    from opensora.acceleration.shardformer.apply import apply_shardformer  # upwards: published under this name here
+
+    return apply_shardformer(t5, setting)
 
 
 def _dtype(value: Any) -> torch.dtype:

@@ -1,0 +1,1 @@
+"""What is applied to a finished network from outside: policies, quantisation."""

@@ -1,0 +1,1 @@
+"""colossalai's ShardFormer, where that is installed."""

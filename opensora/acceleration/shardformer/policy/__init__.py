@@ -1,0 +1,1 @@
+"""What ShardFormer replaces in a network."""

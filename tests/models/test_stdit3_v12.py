@@ -127,6 +127,12 @@ def test_captions(case: str) -> None:
     golden_io.assert_close(out, LAYERS.tensors[f"{case}/out"], f"layers_v12 {case}")
 
 
+@pytest.mark.parametrize("case", ["pos_emb_a", "pos_emb_b", "pos_emb_c"])
+def test_frequencies_of_places(case: str) -> None:
+    dim = LAYERS.meta["cases"][case]["ctor"]["dim"]
+    torch.testing.assert_close(frequencies(dim // 2), LAYERS.tensors[f"{case}/inv_freq"])
+
+
 @pytest.mark.parametrize("width", [256, 33])
 def test_sinusoids(width: int) -> None:
     """Of an odd width the published helper leaves the last channel zero; no network has one."""

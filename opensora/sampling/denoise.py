@@ -129,7 +129,7 @@ def sample_video(
             f"batch of {len(z)}; give one of each for every sample."
         )
     if option.method == "distilled":
-        if cond_type != TEXT_ONLY or negatives is not None:
+        if cond_type != TEXT_ONLY or any(references) or negatives is not None:
             raise ValueError("a distilled network takes neither given frames nor negative prompts; leave them out.")
         inputs = prepare(t5, clip, z, prompts, seq_align, patch_size)
         return denoise_distilled(model, z, inputs, option, patch_size, on_step)

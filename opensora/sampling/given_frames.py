@@ -89,9 +89,12 @@ def prepare_condition(
         Mask (B, 1, T, H, W), 1 where latents are given, and latents (B, C, T, H, W), zero elsewhere.
 
     Raises:
-        ValueError: an unknown type, a missing or too short reference, or a video of which nothing is left to make.
+        ValueError: an unknown type, a missing, too short or superfluous reference, or a video of which nothing is left
+            to make.
     """
     check_cond_type(cond_type)
+    if compat == "right" and cond_type == TEXT_ONLY and any(references):
+        raise ValueError(f"references are given with {TEXT_ONLY}; choose one of {', '.join(COND_TYPES)}.")
     masks, given = z.new_zeros(len(z), 1, *z.shape[2:]), torch.zeros_like(z)
     if cond_type == TEXT_ONLY or (compat == "published" and z.shape[2] == 1):
         return masks, given

@@ -9,25 +9,25 @@ from opensora.sampling.compat import Compat
 
 
 def latent_frames(num_frames: int, reduction: int = 4, causal: bool = True, compat: Compat = "right") -> int:
-    """Latent frames of a video.
+    """Latent frames that hold a video.
 
     Args:
         num_frames: of the video, at least 1.
         reduction: frames of one latent frame.
-        causal: whether the first frame has a latent frame of its own, as causal autoencoders need it:
-            ``(num_frames - 1) // reduction + 1`` instead of ``num_frames // reduction``, or 1 for one frame.
-        compat: ``published`` returns 0 for a video that is too short.
+        causal: whether the first frame has a latent frame of its own, as causal autoencoders need it.
+        compat: ``published`` leaves frames out that do not fill a latent frame, even all; only one frame is safe.
 
     Raises:
-        ValueError: too few frames.
+        ValueError: no frames.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames is {num_frames}; expected at least 1.")
-    if causal or num_frames == 1:
-        return (num_frames - 1) // reduction + 1
-    if num_frames < reduction and compat == "right":
-        raise ValueError(f"num_frames is {num_frames}; expected 1, or at least the {reduction} of one latent frame.")
-    return num_frames // reduction
+    if num_frames == 1:
+        return 1
+    alone = int(causal)
+    if compat == "published":
+        return alone + (num_frames - alone) // reduction
+    return alone + math.ceil((num_frames - alone) / reduction)
 
 
 def draw_noise(

@@ -203,13 +203,10 @@ def test_frame_counts(row: dict[str, Any]) -> None:
     for causal, key in ((True, "causal"), (False, "noncausal")):
         latents = latent_frames(n, 4, causal, "published")
         assert latents == row[key]["latent_T"]
-        if latents:
-            assert latent_frames(n, 4, causal) == latents
-            decoded = torch.zeros(1, 1, row[key]["dcae_decoded"], 1, 1)
-            assert trim_decoded(decoded, n, "t2v", causal).shape[2] == row[key]["after_slice_dcae"]
-        else:
-            with pytest.raises(ValueError, match="expected 1, or at least the 4"):
-                latent_frames(n, 4, causal)
+        decoded = torch.zeros(1, 1, row[key]["dcae_decoded"], 1, 1)
+        assert trim_decoded(decoded, n, "t2v", causal).shape[2] == row[key]["after_slice_dcae"]
+        alone = 1 if causal or n == 1 else 0
+        assert n <= alone + 4 * (latent_frames(n, 4, causal) - alone) < n + 4  # all frames, and no latent too many
 
 
 def test_no_frames_are_refused() -> None:

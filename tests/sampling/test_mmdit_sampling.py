@@ -163,7 +163,7 @@ def test_fifty_steps_need_fewer_network_rows(cond_type: str) -> None:
         return torch.randn(*shape, generator=generator)
 
     z, matrix = draw(1, 4, 3, 4, 4), draw(16, 16) / 4
-    masks, latents = prepare_condition(z, cond_type, [[draw(4, 1, 4, 4)]])
+    masks, latents = prepare_condition(z, cond_type, [[draw(4, 1, 4, 4)]] if cond_type != "t2v" else [])
     inputs = {"img_ids": draw(2, 12, 3), "txt": draw(2, 5, 6), "txt_ids": torch.zeros(2, 5, 3), "y_vec": draw(2, 16)}
     inputs["cond"] = pack(torch.cat((masks, latents), dim=1))
     rows: list[int] = []
@@ -264,6 +264,7 @@ def test_arguments_that_do_not_belong_together_are_refused() -> None:
     refused("1 prompts", prompts=["a"])
     refused("1 negative prompts", negatives=["bad"])
     refused("takes neither given frames", SamplingOption(method="distilled"), cond_type="i2v_head")
+    refused("references are given with t2v", references=[[image], None])
     refused("choose one of t2v, i2v_head", cond_type="v2v_head_half")
     refused("for each of 2 samples a reference of 1 latent frames, which is 1 frames", cond_type="i2v_head")
     refused(r"got latent frames \[\[1\], \[\]\]", cond_type="i2v_head", references=[[image], None])

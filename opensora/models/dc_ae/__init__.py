@@ -1,0 +1,1 @@
+"""The deep-compression video autoencoder of Open-Sora 2.0."""

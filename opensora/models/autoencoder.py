@@ -1,4 +1,4 @@
-"""What the autoencoders of generation 2.0 share: loading, the interface, checks of sizes.
+"""What the autoencoders of generations 1.2 and 2.0 share: loading, the interface, checks of sizes.
 
 Legend: B batch, C channels, T frames, H, W rows and columns; T', H', W' those of latents. Pixels are in [-1, 1].
 """

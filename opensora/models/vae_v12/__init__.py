@@ -1,0 +1,1 @@
+"""The Open-Sora 1.2 video autoencoder."""

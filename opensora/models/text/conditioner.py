@@ -109,16 +109,23 @@ class HFEmbedder(nn.Module):
         Raises:
             ValueError: no alignment, or more tokens than CLIP has positions for.
         """
+        length = self.aligned_length(added_tokens, seq_align)
+        ids, _ = self.tokenize(text)  # (B, max_length)
+        return self.encode(nn.functional.pad(ids, (0, length - ids.shape[1]), value=self.tokenizer.pad_token_id))
+
+    def aligned_length(self, added_tokens: int, seq_align: int) -> int:
+        """Tokens of every text in :meth:`forward`: the first length from ``max_length`` on that is aligned.
+
+        Raises:
+            ValueError: no alignment, or more tokens than CLIP has positions for.
+        """
         if seq_align < 1 or added_tokens < 0:
             raise ValueError(
                 f"got seq_align={seq_align} and added_tokens={added_tokens}; expected at least 1 and at least 0."
             )
-        ids, _ = self.tokenize(text)  # (B, max_length)
-        extra = -(added_tokens + ids.shape[1]) % seq_align
-        if extra:
-            self._check_length(ids.shape[1] + extra)
-            ids = nn.functional.pad(ids, (0, extra), value=self.tokenizer.pad_token_id)
-        return self.encode(ids)
+        length = self.max_length + -(added_tokens + self.max_length) % seq_align
+        self._check_length(length)
+        return length
 
     def _check_length(self, length: int) -> None:
         """T5 knows distances only and reads any length; CLIP has a table of positions."""

@@ -1,9 +1,8 @@
-"""The text encoder of the 1.x pipelines: T5 with a token mask, recent prompts kept, and the denoiser's null text.
+"""The text encoder of the 1.x pipelines: T5 with a token mask, known prompts kept, and the denoiser's null text.
 
 Legend: B prompts, L tokens, E width of the features.
 """
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import Self
 
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from opensora.models.text.conditioner import HFEmbedder
-
-KEPT_PROMPTS = 64
+from opensora.models.text.embedding_cache import EmbeddingCache
 
 
 class T5Embedder:
@@ -28,9 +26,14 @@ class T5Embedder:
         return self.embedder.hf_module
 
     def embed(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Texts -> features (B, L, E) and token mask (B, L); padding is not attended to."""
+        """Texts -> features (B, M, E) and token mask (B, M), M the tokens of the longest.
+
+        Padding is not attended to, so leaving out what all texts have of it changes nothing but rounding.
+        """
         ids, mask = self.embedder.tokenize(texts)
-        return self.embedder.encode(ids, mask), mask.to(self.model.device)
+        longest = max(1, int(mask.sum(1).max()))
+        mask = mask[:, :longest].to(self.model.device)
+        return self.embedder.encode(ids[:, :longest], mask), mask
 
 
 class T5Encoder:
@@ -39,7 +42,7 @@ class T5Encoder:
     def __init__(self, t5: T5Embedder) -> None:
         self.t5 = t5
         self.y_embedder: nn.Module | None = None
-        self._kept: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+        self.cache = EmbeddingCache()
 
     @classmethod
     def from_pretrained(
@@ -64,17 +67,26 @@ class T5Encoder:
         return self.t5.embedder.max_length
 
     def encode(self, prompts: list[str]) -> dict[str, Tensor]:
-        """Prompts -> ``y`` (B, 1, L, E) and ``mask`` (B, L)."""
-        missing = [p for p in dict.fromkeys(prompts) if p not in self._kept]
-        if missing:
-            features, masks = self.t5.embed(missing)
-            self._kept.update({p: (features[i], masks[i]) for i, p in enumerate(missing)})
-        chosen = [self._kept[p] for p in prompts]
-        for prompt in prompts:
-            self._kept.move_to_end(prompt)
-        while len(self._kept) > max(KEPT_PROMPTS, len(prompts)):
-            self._kept.popitem(last=False)
-        return {"y": torch.stack([f for f, _ in chosen])[:, None], "mask": torch.stack([m for _, m in chosen])}
+        """Prompts -> ``y`` (B, 1, L, E), zero behind a prompt's tokens, and ``mask``, int64 (B, L).
+
+        Prompts that are not in the cache are encoded one at a time, so that the company of others changes no bit.
+        """
+        model = self.t5.model
+        mask = torch.zeros(len(prompts), self.max_length, dtype=torch.int64, device=model.device)
+        y = torch.zeros(*mask.shape, model.config.d_model, dtype=model.dtype, device=model.device)
+        for i, prompt in enumerate(prompts):
+            features = self._features(prompt)
+            y[i, : len(features)] = features
+            mask[i, : len(features)] = 1
+        return {"y": y[:, None], "mask": mask}
+
+    def _features(self, prompt: str) -> Tensor:
+        """Features of a prompt's own tokens (L', E)."""
+        features = self.cache.get(prompt, self.max_length)
+        if features is None:
+            features = self.t5.embed([prompt])[0][0]
+            self.cache.put(prompt, self.max_length, features)
+        return features
 
     def null(self, n: int) -> Tensor:
         """The null text (n, 1, L, E) of the attached denoiser.

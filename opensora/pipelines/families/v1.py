@@ -32,8 +32,10 @@ from opensora.pipelines.cost import Shape
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.parts import CONDITION_FRAMES, Part
 from opensora.pipelines.pixels import count_windows, decode, encode_picture
+from opensora.pipelines.plan import dtype_name
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
+from opensora.pipelines.text_cache import text_cache
 from opensora.sampling.conditions import prep_ref_and_mask, prep_ref_and_update_mask_in_loop
 from opensora.sampling.rectified_flow import RFLOW
 
@@ -61,6 +63,7 @@ class V1:
             vae = vae.to(memory_format=torch.channels_last_3d)
         text_encoder.y_embedder = stdit.y_embedder
         hashes = {role: identity.fingerprint(path) for role, path in places._asdict().items()}
+        text_encoder.cache = text_cache(places.text, hashes["text"], dtype_name(text_dtype), device)
         log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, text_encoder, stdit, hashes)
 

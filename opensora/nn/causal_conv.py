@@ -154,8 +154,7 @@ class EdgeCausalConv3d(CausalConv3d):
         self.conv.padding = (0, 0, 0)  # forward puts it there
 
     def pad(self, x: Tensor, missing: int) -> Tensor:
-        space = self.layer.kernel_size[1] // 2
-        return F.pad(x, (space, space, space, space, missing, 0), mode="replicate") if space or missing else x
+        return repeat_edge(x, self.layer.kernel_size[1] // 2, missing)
 
     def after_silu(self, x: Tensor) -> Tensor:
         return self(F.silu(x, inplace=not torch.is_grad_enabled()))
@@ -190,6 +189,26 @@ def behind_zeros(x: Tensor, zeros: int) -> Tensor:
     return F.pad(x, (0, 0, 0, 0, zeros, 0)) if zeros else x
 
 
+def repeat_edge(x: Tensor, space: int, frames: int) -> Tensor:
+    """(B, C, T, H, W) with its first frame repeated `frames` times before it, and its outer rows and columns `space`
+    times around it. In the memory layout of `x` where no gradient is needed."""
+    if not space and not frames:
+        return x
+    if torch.is_grad_enabled():
+        return F.pad(x, (space, space, space, space, frames, 0), mode="replicate")
+    b, c, t, h, w = x.shape
+    out = torch.empty(
+        (b, c, frames + t, h + 2 * space, w + 2 * space), dtype=x.dtype, device=x.device, memory_format=layout_of(x)
+    )
+    clip = out[:, :, frames:]
+    middle = clip[..., space : space + w]
+    middle[..., space : space + h, :] = x
+    middle[..., :space, :], middle[..., space + h :, :] = x[..., :1, :], x[..., -1:, :]
+    clip[..., :space], clip[..., space + w :] = middle[..., :1], middle[..., -1:]
+    out[:, :, :frames] = clip[:, :, :1]
+    return out
+
+
 def join_frames(tiles: Iterable[Tensor], frames: int) -> Tensor:
     """Put (B, C, t, H, W) tiles behind each other in time, without gradients; `frames` is the sum of their t.
 
@@ -209,6 +228,9 @@ def join_frames(tiles: Iterable[Tensor], frames: int) -> Tensor:
 def empty_like_frames(tile: Tensor, frames: int) -> Tensor:
     """An uninitialised tensor as `tile` (B, C, t, H, W), memory layout included, with another number of frames."""
     shape = (*tile.shape[:2], frames, *tile.shape[3:])
-    last = tile.is_contiguous(memory_format=torch.channels_last_3d)
-    layout = torch.channels_last_3d if last else torch.contiguous_format
-    return torch.empty(shape, dtype=tile.dtype, device=tile.device, memory_format=layout)
+    return torch.empty(shape, dtype=tile.dtype, device=tile.device, memory_format=layout_of(tile))
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Whether (B, C, T, H, W) is channels last, or else contiguous."""
+    return torch.channels_last_3d if x.is_contiguous(memory_format=torch.channels_last_3d) else torch.contiguous_format

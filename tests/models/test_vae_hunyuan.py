@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opensora.config import from_dict
 from opensora.models.distribution import DiagonalGaussianDistribution
-from opensora.models.vae_hunyuan.blocks import Downsample, FrameCausalAttention, ResnetBlock, Upsample
+from opensora.models.vae_hunyuan.blocks import Downsample, FrameCausalAttention, ResnetBlock, Upsample, repeated
 from opensora.models.vae_hunyuan.coder import MidBlock
 from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D, HunyuanVAEConfig
 from opensora.nn import causal_conv
@@ -133,7 +133,8 @@ def test_layers(case: str, layout: torch.memory_format) -> None:
     filled(layer.eval(), fixture.meta["pieces"][case])
     x = fixture.tensors[f"{case}.in.x"].contiguous(memory_format=layout)
     before = x.clone()
-    golden_io.assert_within(layer(x), fixture.tensors[f"{case}.out.y"], f"hunyuan layer {case}", LAYER)
+    y = layer(x)
+    golden_io.assert_within(y, fixture.tensors[f"{case}.out.y"], f"hunyuan layer {case}", LAYER)
     assert torch.equal(x, before)
 
 
@@ -262,6 +263,37 @@ def test_convolutions_repeat_the_edge() -> None:
     for frames in (1, 4):
         y = layer(torch.ones(1, 1, frames, 5, 5, dtype=torch.float64))
         torch.testing.assert_close(y, (layer.conv.weight.sum() + layer.conv.bias).expand_as(y))
+
+
+def test_repeating_the_edge_is_padding_by_replication() -> None:
+    x = clip(2, 3, 4, 5, 6)
+    for space, frames in ((1, 2), (1, 0), (0, 2), (2, 1), (0, 0)):
+        expected = F.pad(x, (space, space, space, space, frames, 0), mode="replicate")
+        assert torch.equal(causal_conv.repeat_edge(x, space, frames), expected)
+        with torch.no_grad():
+            assert torch.equal(causal_conv.repeat_edge(x, space, frames), expected)
+
+
+@torch.inference_mode()
+def test_padding_and_repetition_keep_the_memory_layout() -> None:
+    x = clip(2, 3, 4, 5, 6)
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        x = x.contiguous(memory_format=layout)
+        for y in (causal_conv.repeat_edge(x, 1, 2), repeated(x, (2, 2, 2)), repeated(x, (1, 2, 2))):
+            assert y.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 2, 2)])
+def test_repetition_of_large_clips_is_done_by_frames(
+    factors: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = clip(1, 2, 4, 3, 2).requires_grad_()
+    y = repeated(x, factors)
+    frames = [0, 1, 1, 2, 2, 3, 3] if factors[0] == 2 else [0, 1, 2, 3]
+    assert torch.equal(y[..., ::2, 1::2], x[:, :, frames])
+    monkeypatch.setattr(causal_conv, "TILE_ELEMENTS", 0)
+    with torch.no_grad():
+        assert torch.equal(repeated(x, factors), y)
 
 
 def test_a_convolution_of_one_frame_is_that_of_a_still_clip() -> None:

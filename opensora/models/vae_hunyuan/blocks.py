@@ -4,6 +4,9 @@ Legend: B batch, C channels, T frames, H, W rows and columns, N = H * W position
 (B, C, T, H, W).
 """
 
+import math
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,10 +90,15 @@ class Upsample(nn.Module):
 def repeated(x: Tensor, factors: tuple[int, int, int]) -> Tensor:
     """(B, C, T, H, W) with every frame but the first, every row and every column repeated; by frames where large."""
     time, height, width = factors
-    if time > 1:
-        x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(time, dim=2)], dim=2)
-    scale = (1.0, float(height), float(width))
-    if torch.is_grad_enabled() or height * width * x.numel() <= causal_conv.TILE_ELEMENTS:
-        return F.interpolate(x, scale_factor=scale, mode="nearest")
-    frames = (F.interpolate(frame, scale_factor=scale, mode="nearest") for frame in x.split(1, dim=2))
-    return causal_conv.join_frames(frames, x.shape[2])
+    whole = torch.is_grad_enabled() or math.prod(factors) * x.numel() <= causal_conv.TILE_ELEMENTS
+    later = x[:, :, 1:].split(x.shape[2] if whole else 1, dim=2) if x.shape[2] > 1 else ()
+    parts = chain([enlarged(x[:, :, :1], (1, height, width))], (enlarged(part, factors) for part in later))
+    if torch.is_grad_enabled():
+        return torch.cat(list(parts), dim=2)
+    return causal_conv.join_frames(parts, 1 + time * (x.shape[2] - 1))
+
+
+def enlarged(x: Tensor, factors: tuple[int, int, int]) -> Tensor:
+    """(B, C, T, H, W) with frames, rows and columns repeated."""
+    t, h, w = (float(factor) for factor in factors)
+    return F.interpolate(x, scale_factor=(t, h, w), mode="nearest")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -35,12 +35,14 @@ def test_sizes_of_tiles() -> None:
         Tiles.overlapping(32, 4, 0.3)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([0.0, 0.25, 0.5]))
 def test_tiles_of_rows_and_columns_cover_the_picture(height: int, width: int, overlap: float) -> None:
     x = torch.rand(1, 2, 1, height, width)
     torch.testing.assert_close(code_in_space(same, x, Tiles.overlapping(8, 8, overlap)), x)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.booleans(), st.integers(1, 3), st.sampled_from([0.0, 0.25, 0.5]))
 def test_tiles_of_frames_cover_the_clip(frames: int, causal: bool, least: int, overlap: float) -> None:
     x, seen = torch.rand(1, 2, frames, 1, 1), []

@@ -40,7 +40,7 @@ class FrameCausalAttention(nn.Module):
     """x + attention(norm(x)), one head; a position sees all of its own frame and of the frames before it.
 
     Each frame attends to the keys up to its own, so that there is no mask: one of the whole clip would have (T N)^2
-    entries, 1.2e9 for 33 latent frames of 32 x 32.
+    entries, 1.1e9 for 33 latent frames of 32 x 32.
     """
 
     def __init__(self, channels: int, groups: int) -> None:

@@ -51,7 +51,7 @@ def check_model(name: str) -> None:
     """Refuse a model that the page does not offer."""
     from opensora.models import zoo
 
-    names = [preset.name for preset in zoo.PRESETS.values() if preset.supported]
+    names = list(zoo.PRESETS)
     if name not in names:
         raise typer.BadParameter(f"Got {name!r}; choose one of {', '.join(names)}.", param_hint="--model")
 

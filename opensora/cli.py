@@ -52,7 +52,9 @@ def root(
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to show; |0| … |1| … gives every loop its own text.")],
     image: Annotated[Path | None, typer.Option(help="Picture that the clip starts from.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="144p, 360p or 720p; default: the model's own.")] = None,
+    last_image: Annotated[Path | None, typer.Option(help="Picture that the clip ends with, for models of 2.0.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Clip that is continued, for models of 2.0.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Such as 144p or 256px; default: the model's own.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Width:height; 9:16 is upright. Default: 16:9.")] = None,
     length: Annotated[str, typer.Option(help="Seconds (2s) or frames (49f), up to 15 s; 1f makes a picture.")] = "2s",
     motion_score: Annotated[int | None, typer.Option(help="Strength of motion, 1 to 7.")] = None,
@@ -73,7 +75,7 @@ def generate(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: what suits the device.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the best.")] = None,
-    cond_type: Annotated[str | None, typer.Option(help="Image's place: i2v_head, i2v_tail or i2v_loop.")] = None,
+    cond_type: Annotated[str | None, typer.Option(help="Reference's place, such as i2v_tail or v2v_tail.")] = None,
     output: Annotated[
         str | None,
         typer.Option(help="File (replaced if it exists), or a folder with a slash at its end; default: outputs/."),
@@ -102,6 +104,8 @@ def generate(
             num_videos=num_videos,
             loops=loops,
             reference_image=image,
+            last_image=last_image,
+            reference_video=video,
             cond_type=cond_type,
             dtype=dtype,
             device=device,
@@ -213,7 +217,6 @@ def _facts(preset: "Preset") -> dict[str, Any]:
         "family": preset.family,
         "modes": preset.modes,
         "resolutions": preset.resolutions,
-        "supported": preset.supported,
         "installed": state.installed,
         "missing": state.missing,
         "bytes": preset.bytes,
@@ -226,8 +229,6 @@ def _state(preset: "Preset") -> str:
     from opensora.checkpoint.errors import gigabytes
     from opensora.models import zoo
 
-    if not preset.supported:
-        return preset.reason
     state = zoo.status(preset)
     gpu = f"; needs a GPU with about {gigabytes(preset.peak_gpu_bytes)}" if preset.peak_gpu_bytes else ""
     if state.installed:

@@ -14,7 +14,7 @@ from opensora.checkpoint.safetensors_io import file_sha256, read_metadata
 from opensora.config import load_config
 from opensora.pipelines import cost
 from opensora.pipelines.bundle import load_bundle
-from opensora.pipelines.families.v1 import configs
+from opensora.pipelines.families.v1 import V13
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,8 +76,8 @@ def main(
 
 
 def _files(folder: Path) -> str:
-    stdit, vae = configs(load_bundle(folder))
-    sizes = {"stdit": cost.parameters(stdit), "vae": cost.parameters(vae)}
+    stdit, vae = V13().configs(load_bundle(folder))
+    sizes = {"stdit": cost.parameters(V13.stdit_type, stdit), "vae": cost.parameters(V13.vae_type, vae)}
     names = {"stdit": "denoiser (STDiT3)", "vae": "video autoencoder", "t5": "text encoder (T5)"}
     rows = ["| network | parameters | file | sha256 |", "| --- | ---: | ---: | --- |"]
     for part, name in names.items():

@@ -8,6 +8,7 @@ keep that. What people type and read is WIDTH:HEIGHT ("9:16" is upright): ``pixe
 import math
 from collections.abc import Mapping
 
+from opensora.datasets import aspect_v2
 from opensora.datasets.aspect_tables import ASPECT_RATIO_MAP, Table, tables
 
 ASPECT_RATIOS: dict[str, tuple[int, Table]] = tables()
@@ -16,7 +17,9 @@ ASPECT_RATIOS: dict[str, tuple[int, Table]] = tables()
 AR: list[float] = [int(h) / int(w) for h, w in (name.split(":") for name in ASPECT_RATIO_MAP)]
 """The published names as numbers."""
 
-RESOLUTIONS: tuple[str, ...] = ("144p", "240p", "360p", "480p", "720p")
+RESOLUTIONS_V2: tuple[str, ...] = ("256px", "768px")
+"""Resolutions in which 2.0 makes videos; their sizes are in :mod:`opensora.datasets.aspect_v2`."""
+RESOLUTIONS: tuple[str, ...] = ("144p", "240p", "360p", "480p", "720p", *RESOLUTIONS_V2)
 """Resolutions in which videos are made."""
 
 _PERSON_RATIOS: dict[str, str] = {
@@ -112,6 +115,8 @@ def pixel_size(resolution: str, ratio: str) -> tuple[int, int]:
     """(height, width) of a video, both multiples of 16; ``ratio`` is WIDTH:HEIGHT, "9:16" is upright."""
     if ratio not in (ratios := aspect_ratios(resolution)):
         raise ValueError(f"There is no aspect ratio {ratio!r} (width:height); choose one of {', '.join(ratios)}.")
+    if resolution in RESOLUTIONS_V2:
+        return aspect_v2.image_size(resolution, ratio)
     return _table(f"{resolution}_16d")[_PERSON_RATIOS[ratio]]
 
 
@@ -119,7 +124,7 @@ def aspect_ratios(resolution: str) -> list[str]:
     """The WIDTH:HEIGHT ratios of a resolution, common ones first."""
     if resolution not in RESOLUTIONS:
         raise ValueError(f"There is no resolution {resolution!r}; choose one of {', '.join(RESOLUTIONS)}.")
-    return list(_PERSON_RATIOS)
+    return aspect_v2.ratios(resolution) if resolution in RESOLUTIONS_V2 else list(_PERSON_RATIOS)
 
 
 def closest_aspect_ratio(width: float, height: float, resolution: str) -> str:
@@ -132,7 +137,7 @@ def closest_aspect_ratio(width: float, height: float, resolution: str) -> str:
     def distance(ratio: str) -> tuple[float, float]:
         h, w = pixel_size(resolution, ratio)
         name_w, name_h = ratio.split(":")
-        return round(abs(math.log(w / h) - shape), 9), round(abs(math.log(int(name_w) / int(name_h)) - shape), 9)
+        return round(abs(math.log(w / h) - shape), 9), round(abs(math.log(float(name_w) / float(name_h)) - shape), 9)
 
     return min(aspect_ratios(resolution), key=distance)
 

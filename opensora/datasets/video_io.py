@@ -193,8 +193,12 @@ def _open(path: Path) -> "av.container.InputContainer":
 
 
 def _head(path: Path) -> bytes:
-    if not path.is_file():
-        raise ValueError(f"There is no file {path.name!r}; check the name.")
+    try:
+        here = path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        here = False
+    if not here:
+        raise ValueError(f"There is no file {path.name[:60]!r}; check the name.")
     with path.open("rb") as file:
         return file.read(16)
 

@@ -18,7 +18,7 @@ from opensora.checkpoint.errors import OfflineError, gigabytes
 from opensora.checkpoint.layout import CHECKPOINT, CLIP, T5, Layout, LayoutError, present
 from opensora.checkpoint.locate import ASSETS, assets_folder, resolve
 
-Role = Literal["stdit", "vae", "text"]
+Role = Literal["stdit", "vae", "text", "clip"]
 Mode = Literal["t2v", "i2v", "t2i"]
 MODES: tuple[Mode, ...] = ("t2v", "i2v", "t2i")
 
@@ -97,10 +97,6 @@ class Preset:
     """Settings it was published with."""
     peak_gpu_bytes: int | None = None
     """Published peak of GPU memory at 97 frames; None: runs on any machine."""
-    supported: bool = True
-    """Whether this version can run it."""
-    reason: str = ""
-    """Why not, where it cannot."""
 
     @property
     def bundled(self) -> bool:
@@ -117,8 +113,17 @@ class Weights(NamedTuple):
     """Where the networks of a preset are: folders, or single files."""
 
     stdit: Path
+    """The denoiser."""
     vae: Path
+    """The autoencoder."""
     text: Path
+    """The T5 encoder."""
+    clip: Path | None = None
+    """The CLIP text encoder of 2.0."""
+
+    def paths(self) -> dict[str, Path]:
+        """Those that there are, by role."""
+        return {role: path for role, path in self._asdict().items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -167,8 +172,6 @@ def _published_13(name: str, title: str, source: str, modes: tuple[Mode, ...], r
     return Preset(name, title, "1.3", modes, resolutions, components, peak_gpu_bytes=peak * 10**9)
 
 
-_NOT_YET = "not in this version"
-
 _TABLE = (
     Preset(
         "tiny",
@@ -207,14 +210,14 @@ _TABLE = (
             Component("vae", "hpcai-tech/OpenSora-VAE-v1.2", 393_341_015),
             _T5_XXL,
         ),
-        supported=False,
-        reason=_NOT_YET,
+        defaults=Defaults(guidance=7.0, frames=(51, 102, 204, 408)),
+        peak_gpu_bytes=27 * 10**9,
     ),
     Preset(
         "opensora-2.0",
         "Open-Sora 2.0",
         "2.0",
-        ("t2v", "i2v"),
+        ("t2v", "i2v", "t2i"),
         ("256px", "768px"),
         (
             Component(
@@ -228,10 +231,10 @@ _TABLE = (
                 "vae", "hpcai-tech/Open-Sora-v2", 246_478_803, layout=Layout(weights=("hunyuan_vae.safetensors",))
             ),
             Component("text", "google/t5-v1_1-xxl", 4_762_310_656, layout=T5),
-            Component("text", "openai/clip-vit-large-patch14", 123_060_480, layout=CLIP),
+            Component("clip", "openai/clip-vit-large-patch14", 427_616_513, layout=CLIP),
         ),
-        supported=False,
-        reason=_NOT_YET,
+        defaults=Defaults(steps=50, guidance=7.5, image_guidance=3.0, frames=tuple(range(5, 130, 4))),
+        peak_gpu_bytes=60 * 10**9,
     ),
 )
 
@@ -258,11 +261,7 @@ def find(model: str | None = None, mode: str = "t2v", resolution: str | None = N
     if preset is None:
         close = difflib.get_close_matches(model[:60], PRESETS, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise PresetError(f"got the model {model[:60]!r}, expected one of {', '.join(_supported_names())}.{hint}")
-    if not preset.supported:
-        raise PresetError(
-            f"{preset.title} ({model}) is {preset.reason}. Choose one of {', '.join(_supported_names())}."
-        )
+        raise PresetError(f"got the model {model[:60]!r}, expected one of {', '.join(PRESETS)}.{hint}")
     if not _fits(preset, mode, resolution):
         raise PresetError(_misfit(preset, mode, resolution))
     return preset
@@ -295,8 +294,6 @@ def weights(preset: Preset, on_progress: hub.OnProgress | None = None) -> Weight
         WeightsMissingError: something is not here; says how to get it.
         HubError, IdentityError: something is damaged, or is not what its place says.
     """
-    if not preset.supported:
-        raise PresetError(f"{preset.title} ({preset.name}) is {preset.reason}.")
     require_installed(preset)
     try:
         return _located(preset, offline=True, on_progress=on_progress)
@@ -308,10 +305,8 @@ def fetch(preset: Preset, *, endpoint: str | None = None, on_progress: hub.OnPro
     """Download what is missing of a preset and verify it; returns where its networks are.
 
     Raises:
-        PresetError: not supported. HubError, LayoutError: the download failed; a sentence says why.
+        HubError, LayoutError: the download failed; a sentence says why.
     """
-    if not preset.supported:
-        raise PresetError(f"{preset.title} ({preset.name}) is {preset.reason}.")
     return _located(preset, offline=None, endpoint=endpoint, on_progress=on_progress)
 
 
@@ -344,6 +339,8 @@ def _located(
             endpoint=endpoint,
             on_progress=on_progress,
         )
+        if component.layout.weights and path.is_dir():  # the repository holds other networks beside it
+            path = path / component.layout.weights[0]
         identity.require(identity.identify(path), component.source, role=component.role, family=preset.family)
         found[component.role] = path
     return Weights(**found)
@@ -363,16 +360,12 @@ def _fits(preset: Preset, mode: str, resolution: str | None) -> bool:
     return mode in preset.modes and (resolution is None or resolution in preset.resolutions)
 
 
-def _supported_names() -> list[str]:
-    return [preset.name for preset in PRESETS.values() if preset.supported]
-
-
 def _first(mode: str, resolution: str | None) -> Preset:
-    """The first supported preset that can do it."""
+    """The first preset that can do it."""
     for preset in PRESETS.values():
-        if preset.supported and _fits(preset, mode, resolution):
+        if _fits(preset, mode, resolution):
             return preset
-    offered = dict.fromkeys(r for p in PRESETS.values() if p.supported and mode in p.modes for r in p.resolutions)
+    offered = dict.fromkeys(r for p in PRESETS.values() if mode in p.modes for r in p.resolutions)
     raise PresetError(f"got the resolution {resolution!r:.60}, expected one of {', '.join(offered)} for {mode}.")
 
 
@@ -382,9 +375,9 @@ def _misfit(preset: Preset, mode: str, resolution: str | None) -> str:
     does = f"{', '.join(preset.modes)} at {', '.join(preset.resolutions)}"
     can = f"{preset.title} ({preset.name}) does {does}, not {asked}."
     wanted = resolution or preset.resolutions[0]
-    other = next((p for p in PRESETS.values() if p.supported and _fits(p, mode, wanted)), None)
+    other = next((p for p in PRESETS.values() if _fits(p, mode, wanted)), None)
     if other is None:
-        offered = dict.fromkeys(r for p in PRESETS.values() if p.supported and mode in p.modes for r in p.resolutions)
+        offered = dict.fromkeys(r for p in PRESETS.values() if mode in p.modes for r in p.resolutions)
         return f"{can} No weights do; for {mode} there are {', '.join(offered)}."
     needs = f"{can} {mode} at {wanted} needs the weights {other.name}"
     return (

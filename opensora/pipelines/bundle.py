@@ -4,8 +4,10 @@ A folder holds ``bundle.json`` (the fields of :class:`BundleCard`) and the subfo
 checkpoint that comes with the repository has this form.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from opensora.checkpoint import identity
@@ -17,9 +19,44 @@ from opensora.models import zoo
 from opensora.sampling.conditions import IMAGE_FPS
 
 CARD = "bundle.json"
-COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop")
-"""Where a reference image goes: first frame, last frame, or both."""
-FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5"}
+COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy")
+"""Where a reference goes: an image to the first frame, the last frame, or both; a clip to the beginning or the end,
+with ``easy`` twice as much of it."""
+FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5", "clip": "clip"}
+"""Folder of each network in a bundle. Only 2.0 has ``clip``."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Clip lengths that a generation's autoencoder codes without a rest."""
+
+    unit: int
+    """Frames that come together."""
+    first: int
+    """Frames before the first unit."""
+    least: int
+    """The shortest clip."""
+    longest: int
+    """What the longest of a bundle's lengths has to reach, so that parts can be joined."""
+
+    def fit(self, frames: tuple[int, ...]) -> bool:
+        """Whether these are such lengths."""
+        good = all(n >= self.least and n % self.unit == self.first for n in frames)
+        return bool(frames) and good and max(frames) >= self.longest
+
+    def __str__(self) -> str:
+        rest = f" + {self.first}" if self.first else ""
+        return f"multiples of {self.unit}{rest} from {self.least} on, one of them at least {self.longest}"
+
+
+LENGTHS: Mapping[str, Lengths] = MappingProxyType(
+    {"1.2": Lengths(17, 0, 17, 34), "1.3": Lengths(16, 1, 17, 33), "2.0": Lengths(4, 1, 5, 5)}
+)
+"""By generation."""
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"1.2": ("stdit", "vae", "text"), "1.3": ("stdit", "vae", "text"), "2.0": ("stdit", "vae", "text", "clip")}
+)
+"""Networks of each generation."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +97,35 @@ class BundleCard:
     """Whether the spread of guided predictions is pulled back, without a reference image."""
     sdedit: bool = True
     """Whether given frames follow the noise schedule while the others form."""
+    text_tokens: int = 512
+    """Tokens to which 2.0's T5 pads a text; other generations' denoisers say it themselves."""
+    default_motion_score: int | None = None
+    """Motion score that the network is told where a request leaves it open; ``None`` tells nothing."""
+    default_aesthetic_score: float | None = None
+    """Aesthetic score that the network is told where a request leaves it open; ``None`` tells nothing."""
     scale_image_guidance: bool = True
     """Whether image guidance falls during sampling and grows over the frames."""
 
     def __post_init__(self) -> None:
-        if self.family != "1.3":
-            raise ValueError(f"the family is {self.family!r}; only 1.3 runs in this version.")
+        if self.family not in LENGTHS:
+            raise ValueError(f"the family is {self.family!r}; expected one of {', '.join(LENGTHS)}.")
         offered = {"modes": zoo.MODES, "resolutions": RESOLUTIONS, "cond_types": COND_TYPES}
         for name, choices in offered.items():
             chosen = getattr(self, name)
             if not chosen or set(chosen) - set(choices):
                 raise ValueError(f"got {name} {', '.join(chosen) or 'none'}; expected some of {', '.join(choices)}.")
-        if not self.frames or any(n < 17 or n % 16 != 1 for n in self.frames) or max(self.frames) < 33:
-            raise ValueError(f"the frames are {self.frames}; expected 16k+1 each, one of them at least 33.")
+        if not LENGTHS[self.family].fit(self.frames):
+            raise ValueError(f"the frames are {self.frames}; expected {LENGTHS[self.family]}.")
         if min(self.fps, self.image_fps, self.default_steps) < 1:
             raise ValueError(
                 f"fps is {self.fps}, image_fps {self.image_fps} and default_steps {self.default_steps}; expected 1 or "
                 "more."
             )
+
+    @property
+    def continues(self) -> bool:
+        """Whether a clip longer than the network's own is made in parts."""
+        return self.family != "2.0"
 
 
 @dataclass(frozen=True)
@@ -104,7 +152,7 @@ class Bundle:
         """Whether all files are on this machine."""
         if self.preset is not None:
             return zoo.status(self.preset).installed
-        return self.folder is not None and not _missing(self.folder)
+        return self.folder is not None and not self._missing()
 
     def published(self, role: str) -> dict[str, Any]:
         """Constructor fields that the table of presets knows for a network whose own files may lack them."""
@@ -120,12 +168,18 @@ class Bundle:
         if self.preset is not None:
             return zoo.weights(self.preset)
         assert self.folder is not None, "a bundle has a preset or a folder"
-        if missing := _missing(self.folder):
+        if missing := self._missing():
             raise zoo.WeightsMissingError(f"The bundle {self.folder.name} lacks {', '.join(missing)}.")
-        paths = {role: self.folder / name for role, name in FOLDERS.items()}
+        paths = {role: self.folder / FOLDERS[role] for role in ROLES[self.card.family]}
         for role, path in paths.items():
             identity.require(identity.identify(path), FOLDERS[role], role=role, family=self.card.family)
         return zoo.Weights(**paths)
+
+    def _missing(self) -> list[str]:
+        """Files that the bundle's folder lacks."""
+        assert self.folder is not None
+        names = [f"{FOLDERS[role]}/config.json" for role in ROLES[self.card.family]]
+        return [name for name in names if not (self.folder / name).is_file()]
 
 
 def load_bundle(directory: str | Path) -> Bundle:
@@ -142,7 +196,7 @@ def load_bundle(directory: str | Path) -> Bundle:
     if not here:
         raise ValueError(
             f"The folder {folder.name[:60]!r} is no bundle: expected a folder with {CARD} and "
-            f"{', '.join(FOLDERS.values())}."
+            f"{', '.join(FOLDERS[role] for role in ROLES['1.3'])} (and clip for 2.0)."
         )
     return Bundle(_read_card(folder / CARD), folder)
 
@@ -189,9 +243,17 @@ def of_preset(preset: zoo.Preset) -> Bundle:
         default_steps=defaults.steps,
         default_guidance=defaults.guidance,
         default_image_guidance=defaults.image_guidance,
-        cond_types=COND_TYPES[:1] if preset.bundled else COND_TYPES,
+        cond_types=COND_TYPES[:1] if preset.bundled else _cond_types(preset.family),
+        default_motion_score=4 if preset.family == "2.0" else None,
+        default_aesthetic_score=6.5 if preset.family == "1.2" else None,
+        clean_text=preset.family != "2.0",
     )
     return Bundle(card, folder, preset)
+
+
+def _cond_types(family: str) -> tuple[str, ...]:
+    """What published networks of a generation can be given; 1.3's clips continue each other, but take no clip yet."""
+    return COND_TYPES if family == "2.0" else COND_TYPES[:3]
 
 
 def _read_card(path: Path) -> BundleCard:
@@ -200,8 +262,3 @@ def _read_card(path: Path) -> BundleCard:
         return from_dict(BundleCard, values)
     except ValueError as error:
         raise ValueError(f"{path.parent.name}/{CARD}: {error}") from error
-
-
-def _missing(folder: Path) -> list[str]:
-    """Files that the bundle's folder lacks."""
-    return [f"{name}/config.json" for name in FOLDERS.values() if not (folder / name / "config.json").is_file()]

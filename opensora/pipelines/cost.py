@@ -4,14 +4,15 @@ Legend: T, H, W latent frames, rows and columns; N tokens; D width; L text token
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from opensora.models.stdit.config import STDiT3Config
-from opensora.models.stdit.stdit3 import STDiT3
 from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.models.vae_v13.windows import latent_frames, latent_windows
@@ -41,7 +42,11 @@ class Shape:
         return sum(part.kept for part in self.parts)
 
 
-def sampling_flops(config: STDiT3Config, vae: VAEv13Config, shape: Shape, scheduler: RFLOW, given: bool) -> float:
+Sizes = Callable[[int], tuple[int, int, int]]
+"""Frames of a run to its latents (T, H, W)."""
+
+
+def sampling_flops(config: STDiT3Config, sizes: Sizes, shape: Shape, scheduler: RFLOW, given: bool) -> float:
     """Operations of all denoising steps.
 
     Args:
@@ -49,9 +54,9 @@ def sampling_flops(config: STDiT3Config, vae: VAEv13Config, shape: Shape, schedu
     """
     total = 0.0
     for part in shape.parts:
-        size = latent_size(vae, part.frames, shape)
-        rows = network_rows(scheduler, 1.0 if given or part.condition else None, size[0])
-        total += rows * forward_flops(config, size)
+        size = sizes(part.frames)
+        by_image = config.embeds_given_frames and (given or part.condition)
+        total += network_rows(scheduler, 1.0 if by_image else None, size[0]) * forward_flops(config, size)
     return total * shape.videos
 
 
@@ -98,25 +103,28 @@ def window_flops(vae: VAEv13Config, frames: int, rows: int, columns: int) -> flo
 
 
 def memory_bytes(
-    config: STDiT3Config, vae: VAEv13Config, text_parameters: int, shape: Shape, bytes_each: int, rows: int
+    config: STDiT3Config, sizes: Sizes, fixed: int, shape: Shape, bytes_each: int, rows: int, decoding: float
 ) -> int:
-    """About how much memory weights and activations take at the peak; the text encoder is in float32."""
-    weights = bytes_each * (parameters(config) + parameters(vae)) + 4 * text_parameters
-    size = latent_size(vae, max(part.frames for part in shape.parts), shape)
+    """About how much memory a request takes at its peak.
+
+    Args:
+        fixed: bytes of all weights.
+        bytes_each: of a number of the denoiser.
+        rows: of the denoiser's batch.
+        decoding: bytes that the decoder works with.
+    """
+    size = sizes(max(part.frames for part in shape.parts))
     tokens = math.prod(math.ceil(side / patch) for side, patch in zip(size, config.patch_size, strict=True))
     denoising = rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each
-    window = min(shape.frames, vae.micro_frame_size or shape.frames)
-    decoding = 3 * vae.ch * window * shape.height * shape.width * bytes_each
     clip = shape.frames * shape.height * shape.width * 3 * 2 * shape.videos
-    return int(weights + max(denoising, decoding) + clip)
+    return int(fixed + max(denoising, decoding) + clip)
 
 
 @lru_cache(maxsize=16)
-def parameters(config: STDiT3Config | VAEv13Config) -> int:
-    """Numbers in a network's weights."""
+def parameters(kind: Any, config: Any) -> int:
+    """Numbers in the weights of a network ``kind(config)``."""
     with torch.device("meta"):
-        network = STDiT3(config) if isinstance(config, STDiT3Config) else OpenSoraVAE_V1_3(config)
-    return sum(p.numel() for p in network.parameters())
+        return sum(p.numel() for p in kind(config).parameters())
 
 
 def latent_size(vae: VAEv13Config, frames: int, shape: Shape) -> tuple[int, int, int]:

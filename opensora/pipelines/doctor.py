@@ -56,8 +56,7 @@ def look() -> Iterator[Finding]:
     yield _disk("disk for results", Path.cwd())
     yield _disk("disk for downloads", hub.cache_dir())
     for preset in zoo.PRESETS.values():
-        if preset.supported:
-            yield _weights(preset)
+        yield _weights(preset)
 
 
 def self_test(model: str | Path | None = None) -> Finding:

@@ -92,5 +92,5 @@ class Clip:
     """Image guidance."""
     cond_type: str | None
     """Where the reference goes."""
-    reference: Tensor | None = field(repr=False, default=None)
-    """Latents of the reference image (1, C, 1, H, W)."""
+    references: tuple[Tensor, ...] = field(repr=False, default=())
+    """Latents (1, C, T, H, W) of what is given, the beginning first."""

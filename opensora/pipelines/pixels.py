@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
@@ -18,21 +17,21 @@ FLAT_LEVELS = 2
 """A clip whose brightest and darkest values are this close shows nothing."""
 
 
-def to_pixels(image: Image.Image) -> Tensor:
-    """A picture as (1, 3, 1, H, W) in [-1, 1]."""
-    values = torch.from_numpy(np.asarray(image, dtype=np.uint8).copy())
-    return (values.float() / 127.5 - 1).permute(2, 0, 1)[None, :, None]
+def to_pixels(frames: np.ndarray) -> Tensor:
+    """A clip uint8 (T, H, W, 3) as (1, 3, T, H, W) in [-1, 1]."""
+    values = torch.from_numpy(np.ascontiguousarray(frames))
+    return (values.float() / 127.5 - 1).permute(3, 0, 1, 2)[None]
 
 
-def encode_picture(models: Models, image: Image.Image) -> Tensor:
-    """Latents (1, C, 1, H, W), float32, of a picture of the clip's size.
+def encode_frames(models: Models, frames: np.ndarray) -> Tensor:
+    """Latents (1, C, T', H', W'), float32, of a given clip or picture, uint8 (T, H, W, 3).
 
     Raises:
         GenerationError: the autoencoder made no numbers of it.
     """
-    pixels = to_pixels(image).to(torch.device(models.config.plan.device), next(models.vae.parameters()).dtype)
+    pixels = to_pixels(frames).to(torch.device(models.config.plan.device), next(models.vae.parameters()).dtype)
     latents: Tensor = models.vae.encode(pixels).float()
-    check_latents(latents, "reference", "the encoded reference image")
+    check_latents(latents, "reference", "the encoded reference")
     return latents
 
 
@@ -54,21 +53,30 @@ def decode(vae: OpenSoraVAE_V1_3, latents: Tensor, num_frames: int) -> Iterator[
     dtype, missing = next(vae.parameters()).dtype, num_frames
     held: Tensor | None = None
     for index, (start, stop) in enumerate(windows):
-        pixels = vae.decode(latents[:, :, start:stop].to(dtype))[0].float()  # (3, t, H, W)
-        if not bool(torch.isfinite(pixels).all()):
-            raise GenerationError(
-                "decoding",
-                "The decoding stage failed: the autoencoder's pixels are not numbers. Try the dtype fp32, or check the "
-                "weights.",
-            )
+        pixels = vae.decode(latents[:, :, start:stop].to(dtype))  # (1, 3, t, H, W)
         if held is not None:
-            pixels = torch.cat([(held + pixels[:, :1]) * 0.5, pixels[:, 1:]], dim=1)
+            pixels = torch.cat([(held + pixels[:, :, :1].float()) * 0.5, pixels[:, :, 1:].float()], dim=2)
         if shared and index < len(windows) - 1:
-            held, pixels = pixels[:, -1:], pixels[:, :-1]
-        pixels = pixels[:, :missing]
-        missing -= pixels.shape[1]
-        yield to_uint8(pixels.permute(1, 2, 3, 0)).cpu().numpy()
+            held, pixels = pixels[:, :, -1:].float(), pixels[:, :, :-1]
+        pixels = pixels[:, :, :missing]
+        missing -= pixels.shape[2]
+        yield to_frames(pixels)
     assert missing == 0, f"{latents.shape[2]} latent frames decode to {num_frames - missing}, not {num_frames} frames"
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """Decoded pixels (1, 3, T, H, W) in [-1, 1] as frames, uint8 (T, H, W, 3).
+
+    Raises:
+        GenerationError: they are no numbers.
+    """
+    if not bool(torch.isfinite(pixels).all()):
+        raise GenerationError(
+            "decoding",
+            "The decoding stage failed: the autoencoder's pixels are not numbers. Try the dtype fp32, or check the "
+            "weights.",
+        )
+    return to_uint8(pixels[0].float().permute(1, 2, 3, 0)).cpu().numpy()
 
 
 def check_picture(frames: np.ndarray) -> None:

@@ -104,7 +104,7 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
     except ValueError as error:
         raise RequestError("device", str(error)) from None
     shape, family = shape_of(request, bundle), family_of(bundle)
-    steps, given = request.steps or bundle.card.default_steps, request.reference_image is not None
+    steps, given = request.steps or bundle.card.default_steps, request.is_given()
     return Work(
         sampling=_readable(lambda: family.sampling_flops(bundle, shape, steps, given)),
         decoding=_readable(lambda: family.decoding_flops(bundle, shape)),
@@ -135,7 +135,7 @@ def _weight_bytes(bundle: Bundle) -> int:
 
 
 def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> int:
-    given = request.reference_image is not None
+    given = request.is_given()
     return _readable(lambda: family_of(bundle).memory_bytes(bundle, shape, dtype.itemsize, given))
 
 

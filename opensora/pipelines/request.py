@@ -10,10 +10,12 @@ import numpy as np
 from PIL import Image
 
 from opensora.datasets.aspect import aspect_ratios, closest_aspect_ratio, pixel_size
-from opensora.datasets.image_io import cover, load_image
 from opensora.models import zoo
+from opensora.pipelines import references
 from opensora.pipelines.bundle import COND_TYPES, Bundle, find_bundle
+from opensora.pipelines.errors import RequestError
 from opensora.pipelines.parts import Part, plan_parts
+from opensora.pipelines.references import References
 from opensora.pipelines.texts import part_texts
 
 MAX_PROMPT = 4000
@@ -29,18 +31,6 @@ CAMERA_MOTIONS = ("static", "pan left", "pan right", "tilt up", "tilt down", "zo
 DTYPES = ("bf16", "fp32")
 
 _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|f|frames?)\s*", re.IGNORECASE)
-
-
-class RequestError(ValueError):
-    """A setting cannot be used. The message is a sentence for people.
-
-    Attributes:
-        field: name of the field of :class:`GenerationRequest`.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 @dataclass(frozen=True)
@@ -79,8 +69,12 @@ class GenerationRequest:
     """Parts of a clip; each continues the one before. Clips longer than the network's own need no setting here."""
     reference_image: str | Path | Image.Image | np.ndarray | None = None
     """Image file, image or uint8 array (H, W, 3) that the clip starts from."""
+    last_image: str | Path | Image.Image | np.ndarray | None = None
+    """Image that the clip ends with; with a reference image it goes from one to the other."""
+    reference_video: str | Path | np.ndarray | None = None
+    """Clip, a file or uint8 (T, H, W, 3), that the result continues from its end or, with ``v2v_tail``, leads to."""
     cond_type: str | None = None
-    """One of :data:`COND_TYPES`, with a reference image; ``None``: the first frame."""
+    """One of :data:`COND_TYPES`, with a reference; ``None``: an image is the first frame, a clip is continued."""
     dtype: str | None = None
     """``bf16`` or ``fp32``; ``None``: what suits the device."""
     device: str | None = None
@@ -88,15 +82,23 @@ class GenerationRequest:
 
     @property
     def mode(self) -> str:
-        """``i2v`` with a reference image, ``t2i`` for one frame, else ``t2v``."""
-        if self.reference_image is not None:
+        """``i2v`` with a reference, ``t2i`` for one frame, else ``t2v``."""
+        if self.is_given():
             return "i2v"
         return "t2i" if parse_length(self.length, fps=24) == 1 else "t2v"
+
+    def is_given(self) -> bool:
+        """Whether there is an image or a clip to begin or end with."""
+        return any(x is not None for x in (self.reference_image, self.last_image, self.reference_video))
+
+    def references(self) -> References:
+        """What a validated request is given, cut to the clip's size."""
+        return references.read(self.reference_image, self.last_image, self.reference_video)
 
     def validated(self) -> "GenerationRequest":
         """The same request with everything checked and every choice but the seed made.
 
-        A reference image is read and cut to the size of the clip. Checking twice changes nothing.
+        References are read and cut to the size of the clip. Checking twice changes nothing.
 
         Raises:
             RequestError: a field cannot be used.
@@ -106,12 +108,13 @@ class GenerationRequest:
         self._check_choices()
         bundle = self.bundle()
         resolution = self.resolution or bundle.default_resolution()
-        image = None if self.reference_image is None else _image(self.reference_image)
-        ratio = _ratio(self.aspect_ratio, resolution, image)
-        if image is not None:
-            height, width = pixel_size(resolution, ratio)
-            image = cover(image, width, height)
         card = bundle.card
+        given = self.references()
+        cond_type = given.cond_type(self.cond_type, card.cond_types, card.name)
+        given = given.needed(cond_type)
+        ratio = _ratio(self.aspect_ratio, resolution, given.shape())
+        height, width = pixel_size(resolution, ratio)
+        given = given.fit(width, height)
         done = dataclasses.replace(
             self,
             prompt=self.prompt.strip(),
@@ -127,8 +130,10 @@ class GenerationRequest:
             seed=None if self.seed is None else int(self.seed),
             num_videos=int(self.num_videos),
             loops=int(self.loops),
-            reference_image=image,
-            cond_type=(self.cond_type or card.cond_types[0]) if image is not None else None,
+            reference_image=given.first,
+            last_image=given.last,
+            reference_video=given.video,
+            cond_type=cond_type,
         )
         done._check_parts(bundle)
         return done
@@ -143,7 +148,7 @@ class GenerationRequest:
             return find_bundle(self.model, self.mode, self.resolution)
         except zoo.PresetError as error:
             preset = zoo.PRESETS.get(self.model) if isinstance(self.model, str) else None
-            unfit = self.model is None or (preset is not None and preset.supported)
+            unfit = self.model is None or preset is not None
             field = "resolution" if unfit else "model"
             raise RequestError(field, _sentence(error)) from None
         except ValueError as error:
@@ -162,6 +167,12 @@ class GenerationRequest:
                 "loops",
                 f"With {self.loops} loops the length is that of one, at most {own} frames; got {frames}. "
                 "Leave the loops at 1 for a long clip: it is made in parts by itself.",
+            )
+        if not bundle.card.continues and (self.loops > 1 or frames > own):
+            raise RequestError(
+                "loops" if self.loops > 1 else "length",
+                f"{bundle.card.title or bundle.card.name} makes one clip of at most {own} frames at a time. To go on, "
+                "give that clip as the reference video of the next.",
             )
         parts = plan_parts(frames, self.loops, bundle.card.frames)
         longest = MAX_SECONDS * bundle.card.fps + 1
@@ -200,7 +211,7 @@ class GenerationRequest:
         _check_number("num_videos", self.num_videos, 1, MAX_VIDEOS, whole=True)
         _check_number("loops", self.loops, 1, MAX_SECONDS * 2, whole=True)
         frames = parse_length(self.length, fps=24)
-        if frames == 1 and self.reference_image is not None:
+        if frames == 1 and self.is_given():
             raise RequestError("length", "One frame would be the image itself; ask for at least 2 frames.")
         if frames == 1 and self.loops > 1:
             raise RequestError("loops", "A single picture cannot be continued; set the loops to 1 or a longer length.")
@@ -209,24 +220,35 @@ class GenerationRequest:
         _check_choice("camera_motion", self.camera_motion, CAMERA_MOTIONS)
         _check_choice("cond_type", self.cond_type, COND_TYPES)
         _check_choice("dtype", self.dtype, DTYPES)
-        if self.cond_type is not None and self.reference_image is None:
-            raise RequestError("cond_type", f"The cond type {self.cond_type} needs a reference image; give one.")
+        if self.cond_type is not None and not self.is_given():
+            kind = "video" if self.cond_type.startswith("v2v") else "image"
+            raise RequestError("cond_type", f"The cond type {self.cond_type} needs a reference {kind}; give one.")
         for name, kinds in (("model", (str, Path)), ("resolution", str), ("aspect_ratio", str), ("device", str)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
                 raise RequestError(name, f"The {_words(name)} must be text, not {type(value).__name__}.")
 
     def _check_parts(self, bundle: Bundle) -> None:
-        last, offered = self.parts(bundle)[-1], bundle.card.cond_types
-        if self.cond_type is not None and self.cond_type not in offered:
-            raise RequestError(
-                "cond_type", f"{bundle.card.name} was not made for {self.cond_type}; choose {', '.join(offered)}."
-            )
-        if self.cond_type in ("i2v_tail", "i2v_loop") and last.kept != last.frames - last.condition:
+        last = self.parts(bundle)[-1]
+        tail = self.cond_type is not None and ("tail" in self.cond_type or self.cond_type == "i2v_loop")
+        if tail and last.kept != last.frames - last.condition:
             lengths = ", ".join(f"{n}f" for n in bundle.card.frames)
             raise RequestError(
                 "length", f"With {self.cond_type} the last frame is given, so the length has to be one of {lengths}."
             )
+        if isinstance(self.reference_video, np.ndarray) and last.frames <= len(self.reference_video):
+            raise RequestError(
+                "length",
+                f"{self.cond_type} takes {len(self.reference_video)} frames of the reference video, and the clip has "
+                f"{last.frames}: nothing is left to make. Ask for a longer clip.",
+            )
+        for name in ("aesthetic_score", "camera_motion"):
+            if bundle.card.family == "2.0" and getattr(self, name) is not None:
+                raise RequestError(
+                    name,
+                    f"The captions of 2.0 say no {_words(name)}, so it cannot be set; leave it out and describe it in "
+                    "the prompt.",
+                )
         self.texts(bundle)
         self.negative_texts(bundle)
 
@@ -236,13 +258,17 @@ class GenerationRequest:
         Raises:
             RequestError: the prompt's loops do not fit the parts, or nothing is left of it.
         """
+        card, parts = bundle.card, self.parts(bundle)
+        motion, aesthetic = self.motion_score, self.aesthetic_score
         try:
             return part_texts(
                 self.prompt,
-                len(self.parts(bundle)),
-                clean=bundle.card.clean_text,
-                motion_score=self.motion_score,
-                aesthetic_score=self.aesthetic_score,
+                len(parts),
+                clean=card.clean_text,
+                family=card.family,
+                fps=card.fps if parts[0].kept > 1 else None,
+                motion_score=card.default_motion_score if motion is None else motion,
+                aesthetic_score=card.default_aesthetic_score if aesthetic is None else aesthetic,
                 camera_motion=self.camera_motion,
             )
         except ValueError as error:
@@ -313,13 +339,6 @@ def _check_number(
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value is not None and not (isinstance(value, str) and value in choices):
         raise RequestError(name, f"Got the {_words(name)} {_shown(value)}; choose one of {', '.join(choices)}.")
-
-
-def _image(source: Any) -> Image.Image:
-    try:
-        return load_image(source)
-    except ValueError as error:
-        raise RequestError("reference_image", str(error)) from None
 
 
 def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from opensora.pipelines import preflight, speed
 from opensora.pipelines.build import build_models
@@ -98,9 +97,10 @@ def _compute(request: GenerationRequest, bundle: Bundle, models: Models, reporte
     clip, family = _clip(request, bundle), family_of(bundle)
     with _naming("text"), reporter.stage("text"):
         family.encode_texts(models, [*clip.texts, *(clip.negative or [])])
-    if isinstance(request.reference_image, Image.Image):
+    if given := request.references().in_order():
         with _naming("reference"), reporter.stage("reference"):
-            clip = dataclasses.replace(clip, reference=family.encode_reference(models, request.reference_image))
+            encoded = tuple(family.encode_reference(models, frames) for frames in given)
+            clip = dataclasses.replace(clip, references=encoded)
     preview = _preview(models, bundle)
     seeds = _seeds(request)
     with _naming("sampling"), reporter.stage("sampling", clip.steps * len(clip.parts) * len(seeds)):
@@ -162,7 +162,7 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
     """Everything that a validated request asks for, as JSON values."""
     height, width = request.size()
     parts = request.parts(bundle)
-    skipped = ("model", "reference_image", "dtype", "device")
+    skipped = ("model", "reference_image", "last_image", "reference_video", "dtype", "device")
     settings = {
         field.name: getattr(request, field.name)
         for field in dataclasses.fields(request)
@@ -178,8 +178,8 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
         "parts": [dataclasses.asdict(part) for part in parts],
         "texts": request.texts(bundle),
     }
-    if isinstance(request.reference_image, Image.Image):
-        settings["reference_sha256"] = hashlib.sha256(request.reference_image.tobytes()).hexdigest()
+    hashes = [hashlib.sha256(frames.tobytes()).hexdigest() for frames in request.references().in_order()]
+    settings |= dict(zip(("reference_sha256", "second_reference_sha256"), hashes, strict=False))
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
 
 

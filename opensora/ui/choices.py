@@ -12,15 +12,34 @@ Choice = tuple[str, str]
 
 FROM_PROMPT: Choice = ("As the prompt says", "")
 
-LENGTHS: list[Choice] = [
-    ("Still image · 1 frame", "1f"),
-    ("0.7 s · 17 frames", "17f"),
-    ("1.4 s · 33 frames", "33f"),
-    ("2 s · 49 frames", "49f"),
-    ("4 s · 97 frames", "97f"),
-    ("8 s · 193 frames", "193f"),
-    ("15 s · 353 frames", "353f"),
-]
+STILL: Choice = ("Still image · 1 frame", "1f")
+LENGTHS: dict[str, list[Choice]] = {
+    "1.2": [
+        STILL,
+        ("2.1 s · 51 frames", "51f"),
+        ("4.2 s · 102 frames", "102f"),
+        ("8.5 s · 204 frames", "204f"),
+    ],
+    "1.3": [
+        STILL,
+        ("0.7 s · 17 frames", "17f"),
+        ("1.4 s · 33 frames", "33f"),
+        ("2 s · 49 frames", "49f"),
+        ("4 s · 97 frames", "97f"),
+        ("8 s · 193 frames", "193f"),
+        ("15 s · 353 frames", "353f"),
+    ],
+    "2.0": [
+        STILL,
+        ("1.4 s · 33 frames", "33f"),
+        ("2.7 s · 65 frames", "65f"),
+        ("4 s · 97 frames", "97f"),
+        ("5.4 s · 129 frames", "129f"),
+    ],
+}
+"""By generation of the networks, at 24 frames a second."""
+USUAL_LENGTH: dict[str, str] = {"1.2": "51f", "1.3": "49f", "2.0": "65f"}
+"""Where the page starts."""
 
 CAMERA: list[Choice] = [FROM_PROMPT, *((motion.capitalize(), motion) for motion in CAMERA_MOTIONS)]
 MOTION: list[Choice] = [FROM_PROMPT, *((f"{score} · {word}", str(score)) for score, word in MOTION_WORDS.items())]
@@ -52,11 +71,49 @@ class Defaults:
     """Image guidance."""
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What the page asks for with a model."""
+
+    lengths: list[Choice]
+    """Lengths of a clip."""
+    length: str
+    """The one that it starts with."""
+    camera: bool
+    """Whether camera motions can be chosen."""
+    aesthetic: bool
+    """Whether an aesthetic score can be chosen."""
+    loops: bool
+    """Whether a clip can be made in parts."""
+    last_image: bool
+    """Whether a last frame can be given."""
+    video: bool
+    """Whether a clip can be given."""
+
+
+def offer(model: str) -> Offer:
+    """What a model can be asked for."""
+    preset = zoo.PRESETS[model]
+    try:
+        card = of_preset(preset).card
+        cond_types = card.cond_types
+    except ValueError:  # the sentence comes with the cost line and when Generate is pressed
+        cond_types = ("i2v_head",)
+    captions = preset.family != "2.0"
+    return Offer(
+        lengths=LENGTHS[preset.family],
+        length=USUAL_LENGTH[preset.family],
+        camera=captions,
+        aesthetic=captions,
+        loops=captions,
+        last_image="i2v_tail" in cond_types and "i2v" in preset.modes,
+        video=any(kind.startswith("v2v") for kind in cond_types),
+    )
+
+
 def models() -> list[Choice]:
-    """Every supported model with whether it is bundled, here, or still to be downloaded."""
-    return [
-        (f"{preset.title} · {_whereabouts(preset)}", preset.name) for preset in zoo.PRESETS.values() if preset.supported
-    ]
+    """Every model with whether it is bundled, here, or still to be downloaded."""
+    return [(f"{preset.title} · {_whereabouts(preset)}", preset.name) for preset in zoo.PRESETS.values()]
 
 
 def _whereabouts(preset: zoo.Preset) -> str:

@@ -18,12 +18,15 @@ from opensora.jobs.queue import JobQueue, JobView
 from opensora.models import zoo
 from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
 from opensora.ui import choices, render
+from opensora.ui.picture import clip_file
 
 log = logging.getLogger(__name__)
 
 FIELDS = (
     "prompt",
     "reference_image",
+    "last_image",
+    "reference_video",
     "model",
     "resolution",
     "aspect_ratio",
@@ -40,6 +43,21 @@ FIELDS = (
     "loops",
 )
 """Names of the inputs, in the order in which the page hands them over."""
+
+FOLLOWING = (
+    "resolution",
+    "aspect_ratio",
+    "steps",
+    "guidance",
+    "image_guidance",
+    "length",
+    "camera_motion",
+    "aesthetic_score",
+    "loops",
+    "last_image",
+    "reference_video",
+)
+"""Inputs that follow the model."""
 
 SOMETHING = "a clip"
 """Stands for an empty prompt when only the cost is asked."""
@@ -64,7 +82,8 @@ class Handlers:
         motion, aesthetic = fields["motion_score"], fields["aesthetic_score"]
         return GenerationRequest(
             prompt=fields["prompt"] or "",
-            **{k: fields[k] for k in ("reference_image", "model", "resolution", "aspect_ratio", "length")},
+            **{k: fields[k] for k in ("reference_image", "last_image", "reference_video")},
+            **{k: fields[k] for k in ("model", "resolution", "aspect_ratio", "length")},
             motion_score=int(motion) if motion else None,
             aesthetic_score=float(aesthetic) if aesthetic else None,
             camera_motion=fields["camera_motion"] or None,
@@ -149,9 +168,15 @@ class Handlers:
             values[name] = "" if values[name] is None else f"{values[name]:g}"
         values["camera_motion"] = values["camera_motion"] or ""
         values["seed"] = str((view.settings or {}).get("seed", ""))
-        resolution = values["resolution"]
-        values["resolution"] = gr.update(choices=choices.resolutions(values["model"]), value=resolution)
-        values["aspect_ratio"] = gr.update(choices=choices.ratios(resolution), value=values["aspect_ratio"])
+        following = of_model(values["model"])
+        following["aspect_ratio"]["choices"] = choices.ratios(values["resolution"])
+        offered = following["length"]["choices"]
+        if values["length"] not in [value for _, value in offered]:
+            following["length"]["choices"] = [*offered, (str(values["length"]), values["length"])]
+        if values["reference_video"] is not None:
+            values["reference_video"] = clip_file(values["reference_video"])
+        for name, update in following.items():
+            values[name] = gr.update(**{**update, "value": values[name]})
         return [values[name] for name in FIELDS]
 
     def preflight(self, *values: Any) -> str:
@@ -183,23 +208,41 @@ def identity(browser: Browser | None) -> Browser:
 
 def nothing_here() -> str:
     """Why nothing can be generated on this machine; empty when some model is here."""
-    presets = [preset for preset in zoo.PRESETS.values() if preset.supported]
+    presets = list(zoo.PRESETS.values())
     if any(zoo.status(preset).installed for preset in presets):
         return ""
     return f"No model is on this machine. {presets[0].title}: {zoo.how_to_get(presets[0])}"
 
 
-def choose_model(name: str) -> tuple[Any, ...]:
-    """Resolutions, aspect ratios, steps and guidance of a model."""
+def choose_model(name: str) -> list[Any]:
+    """The inputs of :data:`FOLLOWING` for a model: its choices and its own numbers; what it cannot be asked for is
+    emptied and hidden."""
+    return [gr.update(**update) for update in of_model(name).values()]
+
+
+def of_model(name: str) -> dict[str, dict[str, Any]]:
+    """What changes in each input of :data:`FOLLOWING`."""
     resolution = zoo.PRESETS[name].resolutions[0]
-    own = choices.defaults(name)
-    return (
-        gr.update(choices=choices.resolutions(name), value=resolution),
-        gr.update(choices=choices.ratios(resolution), value="16:9"),
-        own.steps,
-        own.guidance,
-        own.image_guidance,
+    own, offer = choices.defaults(name), choices.offer(name)
+    updates: dict[str, dict[str, Any]] = {
+        "resolution": {"choices": choices.resolutions(name), "value": resolution},
+        "aspect_ratio": {"choices": choices.ratios(resolution), "value": "16:9"},
+        "steps": {"value": own.steps},
+        "guidance": {"value": own.guidance},
+        "image_guidance": {"value": own.image_guidance},
+        "length": {"choices": offer.lengths, "value": offer.length},
+    }
+    shown = (
+        ("camera_motion", offer.camera, ""),
+        ("aesthetic_score", offer.aesthetic, ""),
+        ("loops", offer.loops, 1),
+        ("last_image", offer.last_image, None),
+        ("reference_video", offer.video, None),
     )
+    for field, is_offered, nothing in shown:
+        updates[field] = {"visible": is_offered} | ({} if is_offered else {"value": nothing})
+    assert tuple(updates) == FOLLOWING
+    return updates
 
 
 def choose_resolution(resolution: str, ratio: str) -> Any:

@@ -9,7 +9,7 @@ from opensora.jobs.queue import JobQueue
 from opensora.models import zoo
 from opensora.ui import choices, handlers, render
 from opensora.ui.handlers import FIELDS, Handlers
-from opensora.ui.picture import reference_input
+from opensora.ui.picture import clip_input, reference_input
 
 STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 0.5
@@ -126,7 +126,15 @@ def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
             autofocus=True,
             elem_id="prompt",
         )
-        inputs["reference_image"] = reference_input(label="First frame (optional)", height=96, elem_id="image")
+        offer = choices.offer(default_model)
+        with gr.Row(elem_classes="os-references"):
+            inputs["reference_image"] = reference_input(label="First frame (optional)", height=96, elem_id="image")
+            inputs["last_image"] = reference_input(
+                label="Last frame (optional)", height=96, elem_id="last-image", visible=offer.last_image
+            )
+            inputs["reference_video"] = clip_input(
+                label="Clip to continue (optional)", height=96, elem_id="clip", visible=offer.video
+            )
     crop = gr.HTML("", elem_id="crop", js_on_load=None)
     with gr.Row(elem_classes="os-actions"):
         generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3, min_width=140)
@@ -136,7 +144,7 @@ def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
     refusal = gr.HTML("", elem_id="refusal", js_on_load=None)
     cost = gr.HTML(render.COST_HINT, elem_id="cost", js_on_load=None)
     with gr.Row(elem_classes="os-pair"):
-        inputs["length"] = _dropdown(choices.LENGTHS, "49f", "Length", "length")
+        inputs["length"] = _dropdown(offer.lengths, offer.length, "Length", "length")
         inputs["aspect_ratio"] = _dropdown(choices.ratios(resolution), "16:9", "Aspect ratio", "aspect")
     with gr.Row(elem_classes="os-pair"):
         inputs["motion_score"] = _dropdown(choices.MOTION, "", "Motion", "motion")
@@ -197,8 +205,8 @@ def _examples() -> list[tuple[str, gr.Button]]:
 def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> None:
     """Dependent inputs, the crop and the cost follow every change."""
     image, ratio, resolution = inputs["reference_image"], inputs["aspect_ratio"], inputs["resolution"]
-    own = [inputs[name] for name in ("steps", "guidance", "image_guidance")]
-    chosen = inputs["model"].input(handlers.choose_model, inputs["model"], [resolution, ratio, *own], **QUIET)
+    following = [inputs[name] for name in handlers.FOLLOWING]
+    chosen = inputs["model"].input(handlers.choose_model, inputs["model"], following, **QUIET)
     chosen.then(acts.preflight, values, notes.cost, **LATEST)
     resolution.change(handlers.choose_resolution, [resolution, ratio], ratio, **QUIET)
     image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **LATEST)

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,29 @@ def reference_input(**options: Any) -> gr.Image:
     component = gr.Image(type="filepath", sources=["upload"], buttons=[], **options)
     setattr(component, "preprocess", lambda payload: None if payload is None else payload.path)  # noqa: B010
     return component
+
+
+def clip_input(**options: Any) -> gr.Video:
+    """Gradio's video input, handing over the uploaded file untouched; :func:`opensora.datasets.video_io.read_video`
+    reads it."""
+    component = gr.Video(sources=["upload"], buttons=[], **options)
+    setattr(component, "preprocess", lambda payload: None if payload is None else _path_of(payload))  # noqa: B010
+    return component
+
+
+def clip_file(frames: np.ndarray) -> str:
+    """A clip, uint8 (T, H, W, 3), as a file among gradio's own uploads."""
+    from opensora.datasets.video_io import write_mp4
+
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+    write_mp4(folder / "clip.mp4", frames, 24, {})
+    return str(folder / "clip.mp4")
+
+
+def _path_of(payload: Any) -> str:
+    """Where gradio put an uploaded clip."""
+    path: str = getattr(payload, "video", payload).path
+    return path
 
 
 def crop_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:

@@ -10,28 +10,27 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from opensora import log
 from opensora.config import ConfigError, load_config
+from opensora.pipelines.published_options import overrides, references
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import check_destination
 from opensora.pipelines.terminal import ProgressBar, duration, interruptible, sentences
 
-PUBLISHED_NAMES = {
-    "num_frames": "length",
-    "num_sampling_steps": "steps",
-    "num_steps": "steps",
-    "cfg_scale": "guidance",
-    "guidance_scale": "guidance",
-    "image_cfg_scale": "image_guidance",
-    "neg_prompt": "negative_prompt",
-    "ref": "reference_image",
-    "loop": "loops",
-}
-"""Settings of the public code that have another name here."""
+REFERENCE_COLUMNS = ("ref", "reference_path")
+"""Columns of a table of prompts that name a row's reference."""
+
+
+class Line(NamedTuple):
+    """A prompt with the reference that a table gives it."""
+
+    prompt: str
+    ref: str | None = None
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,14 +41,30 @@ def main(
     config: Annotated[Path, typer.Argument(help="Python file that builds one GenerationRequest.")],
     prompt: Annotated[list[str] | None, typer.Option(help="What to show; may be given several times.")] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option(help="Prompts: a text file with one a line, or a CSV file with a column 'text'.")
+        Path | None,
+        typer.Option(
+            "--prompt-file",
+            "--dataset.data-path",
+            "--dataset.data_path",
+            help="Prompts: a text file with one a line, or a CSV file with a column 'text' and, where wanted, 'ref'.",
+        ),
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="Picture that every clip starts from.")] = None,
+    ref: Annotated[
+        str | None,
+        typer.Option(
+            "--ref",
+            "--image",
+            help="What every clip starts from or ends with: an image, two with a semicolon between them, or a clip.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first clip of every prompt; default: random.")] = None,
-    num_videos: Annotated[int | None, typer.Option(help="Clips of every prompt.")] = None,
-    save_dir: Annotated[Path, typer.Option(help="Folder of the numbered files; nothing in it is replaced.")] = Path(
-        "samples"
-    ),
+    num_videos: Annotated[
+        int | None, typer.Option("--num-videos", "--num-sample", "--num_sample", help="Clips of every prompt.")
+    ] = None,
+    save_dir: Annotated[
+        Path,
+        typer.Option("--save-dir", "--save_dir", help="Folder of the numbered files; nothing in it is replaced."),
+    ] = Path("samples"),
     verbose: Annotated[bool, typer.Option("--verbose", help="Show log lines and tracebacks.")] = False,
 ) -> None:
     """Make clips with the settings of CONFIG; further arguments override them: steps=20 or --steps 20."""
@@ -59,14 +74,22 @@ def main(
         base = load_config(config, overrides(context.args))
         if not isinstance(base, GenerationRequest):
             raise ConfigError(f"{config} builds a {type(base).__name__}, expected a GenerationRequest.")
-        named: dict[str, Any] = {"reference_image": image, "seed": seed, "num_videos": num_videos}
+        named: dict[str, Any] = {"seed": seed, "num_videos": num_videos}
         base = replace(base, **{name: value for name, value in named.items() if value is not None})
-        texts = [*(prompt or []), *(read_prompts(prompt_file) if prompt_file is not None else [])] or [base.prompt]
-        requests = [replace(base, prompt=text).validated() for text in texts]
+        lines = [Line(text) for text in prompt or []]
+        lines += read_prompts(prompt_file) if prompt_file is not None else []
+        requests = [request_of(base, line, ref).validated() for line in lines or [Line(base.prompt)]]
         check_destination(save_dir / "sample_0001", still=requests[0].mode == "t2i")
         for index, request in enumerate(requests, start=1):
             typer.echo(f"[{index}/{len(requests)}] {request.prompt}")
             sample(request, save_dir)
+
+
+def request_of(base: GenerationRequest, line: Line, ref: str | None) -> GenerationRequest:
+    """The request of a prompt; its own reference counts before the one of the command line."""
+    given = line.ref or ref
+    files = {} if given is None else references(given, base.cond_type)
+    return replace(base, prompt=line.prompt, **files)
 
 
 def sample(request: GenerationRequest, folder: Path) -> None:
@@ -102,28 +125,9 @@ def refuse_several_processes() -> None:
     )
 
 
-def overrides(arguments: list[str]) -> list[str]:
-    """``name=value``, ``--name value`` and ``--name=value`` as ``name=value`` with the names of this package.
-
-    Raises:
-        ConfigError: an option without a value.
-    """
-    found, rest = [], list(arguments)
-    while rest:
-        text = rest.pop(0)
-        if text.startswith("--") and "=" not in text:
-            if not rest:
-                raise ConfigError(f"Got the option {text} without a value.")
-            text = f"{text}={rest.pop(0)}"
-        key, equals, value = text.removeprefix("--").partition("=")
-        key = key.replace("-", "_")
-        found.append(f"{PUBLISHED_NAMES.get(key, key)}{equals}{value}")
-    return found
-
-
-def read_prompts(file: Path) -> list[str]:
-    """Prompts of a text file (one a line) or of the column ``text`` or ``prompt`` of a CSV file; empty ones are left
-    out.
+def read_prompts(file: Path) -> list[Line]:
+    """Prompts of a text file (one a line) or of the column ``text`` or ``prompt`` of a CSV file, whose references are
+    in a column ``ref`` or ``reference_path``; rows without a prompt are left out.
 
     Raises:
         ConfigError: no such file, no text in UTF-8, no such column, or no prompt in it.
@@ -133,14 +137,16 @@ def read_prompts(file: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise ConfigError(f"The prompt file {file} cannot be read: {reason}.") from None
-    lines = text.splitlines()
+    lines = [Line(line) for line in text.splitlines()]
     if file.suffix.lower() == ".csv":
-        rows = csv.DictReader(lines)
-        column = next((name for name in ("text", "prompt") if name in (rows.fieldnames or [])), None)
+        rows = csv.DictReader(text.splitlines())
+        names = rows.fieldnames or []
+        column = next((name for name in ("text", "prompt") if name in names), None)
         if column is None:
-            raise ConfigError(f"{file} has the columns {', '.join(rows.fieldnames or [])}; expected one named 'text'.")
-        lines = [row[column] or "" for row in rows]
-    prompts = [line.strip() for line in lines if line.strip()]
+            raise ConfigError(f"{file} has the columns {', '.join(names)}; expected one named 'text'.")
+        given = next((name for name in REFERENCE_COLUMNS if name in names), None)
+        lines = [Line(row[column] or "", (row[given] or "").strip() or None if given else None) for row in rows]
+    prompts = [Line(line.prompt.strip(), line.ref) for line in lines if line.prompt.strip()]
     if not prompts:
         raise ConfigError(f"There is no prompt in {file}.")
     return prompts

@@ -20,6 +20,7 @@ from opensora.models import zoo
 from opensora.models.stdit.stdit3 import STDiT3Config
 from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.zoo import MODES, PRESETS, PresetError, WeightsMissingError, find, status
+from opensora.pipelines.bundle import ROLES
 
 MANIFESTS = Path(__file__).parents[1] / "golden" / "v1x" / "manifests"
 PUBLISHED = {
@@ -51,7 +52,7 @@ def test_the_published_ids_and_sizes() -> None:
         sources = {component.role: component.source for component in preset.components}
         assert sources == {"stdit": stdit, "vae": "hpcai-tech/OpenSora-VAE-v1.3", "text": "DeepFloyd/t5-v1_1-xxl"}
         assert preset.bytes == 4 * (1_209_188_492 + 259_163_811 + 4_762_310_656) and not preset.bundled
-        assert preset.supported and preset.family == "1.3" and preset.peak_gpu_bytes
+        assert preset.family == "1.3" and preset.peak_gpu_bytes
     assert {name: preset.modes for name, preset in PRESETS.items() if name in PUBLISHED} == {
         "opensora-1.3-t2v-360p": ("t2v", "t2i"),
         "opensora-1.3-t2v-720p": ("t2v", "t2i"),
@@ -79,13 +80,12 @@ def test_the_published_configuration_is_what_the_constructors_default_to(role: s
 
 def test_the_table_is_consistent() -> None:
     for name, preset in PRESETS.items():
-        assert name == preset.name and preset.title and preset.resolutions and preset.supported != bool(preset.reason)
+        assert name == preset.name and preset.title and preset.resolutions
         assert set(preset.modes) <= set(MODES)
         for component in preset.components:
             assert component.bundled != is_hub_id(component.source)
             assert component.bundled == (component.bytes == 0)
-        if preset.supported:
-            assert [component.role for component in preset.components] == ["stdit", "vae", "text"]
+        assert tuple(component.role for component in preset.components) == ROLES[preset.family]
         assert hash(preset) == hash(dataclasses.replace(preset))
     tiny = PRESETS["tiny"]
     assert tiny.bundled and tiny.modes == MODES and tiny.resolutions == ("144p",) and tiny.peak_gpu_bytes is None
@@ -118,8 +118,10 @@ def test_other_weights_are_named_with_their_size_and_command(hub: Hub) -> None:
     )
     with pytest.raises(PresetError, match=r"i2v at 360p needs the weights opensora-1\.3-i2v\. Get them"):
         find("opensora-1.3-t2v-360p", "i2v")
-    with pytest.raises(PresetError, match=r"No weights do; for i2v there are 144p, 360p, 720p"):
+    with pytest.raises(PresetError, match=r"i2v at 480p needs the weights opensora-1\.2"):
         find("opensora-1.3-i2v", "i2v", "480p")
+    with pytest.raises(PresetError, match=r"No weights do; for i2v there are 144p, 360p, 720p, 240p, 480p, 256px"):
+        find("opensora-1.3-i2v", "i2v", "4k")
 
 
 def test_names_that_are_wrong_list_the_right_ones() -> None:
@@ -127,19 +129,15 @@ def test_names_that_are_wrong_list_the_right_ones() -> None:
         find("tinny")
     with pytest.raises(PresetError, match="'t3v', expected one of t2v, i2v, t2i"):
         find(None, "t3v")
-    with pytest.raises(PresetError, match="'8k', expected one of 144p, 360p, 720p for t2v"):
+    with pytest.raises(PresetError, match="'8k', expected one of 144p, 360p, 720p, 240p, 480p, 256px, 768px for t2v"):
         find(None, "t2v", "8k")
 
 
-@pytest.mark.parametrize("name", ["opensora-1.2", "opensora-2.0"])
-def test_other_generations_are_refused_clearly(name: str) -> None:
-    with pytest.raises(PresetError, match=r"is not in this version\. Choose one of tiny, opensora"):
-        find(name)
-    for refused in (zoo.weights, zoo.fetch):
-        with pytest.raises(PresetError, match="is not in this version"):
-            refused(PRESETS[name])
-    found = {find(None, mode, r).name for mode, r in itertools.product(("t2v", "i2v"), ("144p", "360p", "720p"))}
-    assert name not in found
+def test_other_generations_are_found_by_name_or_by_what_only_they_do() -> None:
+    assert find("opensora-1.2").family == "1.2" and find("opensora-2.0").family == "2.0"
+    assert find(None, "t2v", "480p").name == "opensora-1.2" and find(None, "i2v", "768px").name == "opensora-2.0"
+    for mode, resolution in itertools.product(("t2v", "i2v"), ("144p", "360p", "720p")):
+        assert find(None, mode, resolution).family == "1.3"
 
 
 def test_weights_are_missing_until_they_are_fetched(hub: Hub) -> None:

@@ -76,7 +76,7 @@ def write_bundle(folder: Path, seed: int = 0, z_channels: int = 4, spoiled: bool
     return folder
 
 
-def write_text_encoder(folder: Path) -> None:
+def write_text_encoder(folder: Path, family: str = "1.3") -> None:
     folder.mkdir()
     train_tokenizer(LINES, folder, vocab_size=400)
     config = T5Config(
@@ -85,4 +85,4 @@ def write_text_encoder(folder: Path) -> None:
     T5EncoderModel(config).save_pretrained(folder)
     path = folder / "model.safetensors"
     network = T5EncoderModel.from_pretrained(folder, dtype=torch.float32)
-    safetensors_io.save(network, path, {"family": "1.3", "role": "text"})
+    safetensors_io.save(network, path, {"family": family, "role": "text"})

@@ -128,7 +128,7 @@ def test_lengths_are_exact(length: str | int, frames: int) -> None:
         ({"model": "tiny", "resolution": "720p"}, "resolution", "opensora-1.3-t2v-720p"),
         ({"resolution": "721p"}, "resolution", "720p"),
         ({"model": "tyni"}, "model", "Did you mean 'tiny'"),
-        ({"model": "opensora-2.0"}, "model", "not in this version"),
+        ({"model": "opensora-2.0", "resolution": "144p"}, "resolution", "does t2v, i2v, t2i at 256px, 768px"),
         ({"motion_score": 8}, "motion_score", "from 1 to 7"),
         ({"steps": 2.5}, "steps", "whole number"),
         ({"guidance": float("nan")}, "guidance", "a number"),

@@ -15,8 +15,8 @@ from opensora.datasets.image_io import cover, load_image
 from opensora.models import zoo
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import of_preset
-from opensora.pipelines.families.v1 import V1
-from opensora.pipelines.pixels import decode, encode_picture
+from opensora.pipelines.families.v1 import V13
+from opensora.pipelines.pixels import decode, encode_frames
 from opensora.pipelines.request import RequestError
 from opensora.pipelines.result import GenerationResult
 from opensora.sampling.rectified_flow import RFLOW
@@ -32,14 +32,14 @@ def make(folder: Path, prompt: str = "a red ball", seed: int = 3, **settings: An
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Latents of every part that is denoised, in order."""
     seen: list[Tensor] = []
-    run = V1._run
+    run = V13._run
 
     def watched(*args: Any) -> Tensor:
         latents = run(*args)
         seen.append(latents.clone())
         return latents
 
-    monkeypatch.setattr(V1, "_run", watched)
+    monkeypatch.setattr(V13, "_run", watched)
     return seen
 
 
@@ -157,7 +157,7 @@ def test_the_first_frame_is_the_image_as_the_autoencoder_shows_it(bundle_folder:
     result = make(bundle_folder, reference_image=picture, length="17f", aspect_ratio="16:9")
     models = build_models("i2v", "144p", True, model=bundle_folder)
     with torch.inference_mode():
-        reference = encode_picture(models, cover(load_image(picture), 256, 144))
+        reference = encode_frames(models, np.asarray(cover(load_image(picture), 256, 144))[None])
         shown = np.concatenate(list(decode(models.vae, reference, 1)))
     assert torch.equal(parts[0][:, :, 0], reference[:, :, 0])
     other = make(bundle_folder, length="2f").frames[0]

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 from opensora.config import ConfigError, load_config
 from opensora.datasets.video_io import read_metadata
 from opensora.pipelines.build import release_models
+from opensora.pipelines.published_options import overrides, references
 from opensora.pipelines.request import GenerationRequest
-from scripts.diffusion.inference import app, next_number, overrides, read_prompts
+from scripts.diffusion.inference import Line, app, next_number, read_prompts
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "diffusion" / "inference"
@@ -78,8 +79,9 @@ def test_overrides_are_taken_in_both_spellings(config: Path, folder: Path) -> No
 
 
 def test_names_of_the_public_code_are_known() -> None:
-    given = ["--num_frames", "65", "--cfg-scale", "-1", "seed=3", "--ref=a.png", "--neg-prompt", "a=b"]
-    assert overrides(given) == ["length=65", "guidance=-1", "seed=3", "reference_image=a.png", "negative_prompt=a=b"]
+    given = ["--num_frames", "65", "--cfg-scale", "-1", "--sampling_option.seed", "3", "--neg-prompt", "a=b"]
+    assert overrides(given) == ["length=65", "guidance=-1", "seed=3", "negative_prompt=a=b"]
+    assert overrides(["--sampling_option.guidance_img=2"]) == ["image_guidance=2"]
     with pytest.raises(ConfigError, match="--steps without a value"):
         overrides(["--steps"])
 
@@ -121,8 +123,10 @@ def test_prompts_come_from_text_and_tables(tmp_path: Path) -> None:
     text.write_text("a red ball\n\n  빨간 공  \n", encoding="utf-8")
     table.write_text('\ufeffpath,text\nx.mp4,"raining, sea"\ny.mp4,\nz.mp4,snow\n', encoding="utf-8")
     other.write_text("path,caption\nx,y\n")
-    assert read_prompts(text) == ["a red ball", "빨간 공"]
-    assert read_prompts(table) == ["raining, sea", "snow"]
+    assert read_prompts(text) == [Line("a red ball"), Line("빨간 공")]
+    assert read_prompts(table) == [Line("raining, sea"), Line("snow")]
+    table.write_text('text,ref\n"raining, sea",a.png;b.png\nsnow,\n', encoding="utf-8")
+    assert read_prompts(table) == [Line("raining, sea", "a.png;b.png"), Line("snow")]
     with pytest.raises(ConfigError, match="columns path, caption; expected one named 'text'"):
         read_prompts(other)
     text.write_bytes(b"\xff\xfe\x00")
@@ -131,6 +135,34 @@ def test_prompts_come_from_text_and_tables(tmp_path: Path) -> None:
     text.write_text("\n \n")
     with pytest.raises(ConfigError, match="There is no prompt in"):
         read_prompts(text)
+
+
+def test_references_are_images_or_a_clip() -> None:
+    assert references("a.png", "i2v_head") == {"reference_image": "a.png"}
+    assert references("a.png; b.jpg", "i2v_loop") == {"reference_image": "a.png", "last_image": "b.jpg"}
+    assert references("a.mp4", None) == references("a.mp4", "v2v_tail") == {"reference_video": "a.mp4"}
+    for ref, cond_type, words in (
+        (" ; ", None, "empty reference"),
+        ("a;b;c", None, "3 reference images"),
+        ("a.mp4;b.mp4", "v2v_head", "2 reference clips"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            references(ref, cond_type)
+
+
+def test_every_row_of_a_table_has_its_own_reference(config: Path, folder: Path) -> None:
+    from PIL import Image
+
+    for name, colour in (("a", (200, 20, 20)), ("b", (20, 20, 200))):
+        picture = Image.new("RGB", (256, 144), colour)
+        picture.paste((255, 255, 255), (60, 40, 120, 90))
+        picture.save(folder / f"{name}.png")
+    (folder / "rows.csv").write_text("text,ref\na ball,a.png\na box,b.png\n")
+    options = ("--length", "2f", "--steps", "1", "--sampling_option.seed", "4")
+    done = run(config, "--dataset.data-path", "rows.csv", *options)
+    assert done.exit_code == 0, done.output
+    told = [settings(folder / "samples" / f"sample_{n:04d}.mp4") for n in (0, 1)]
+    assert len({row["reference_sha256"] for row in told}) == 2 and {row["seed"] for row in told} == {4}
 
 
 def test_numbers_go_on_from_the_highest(tmp_path: Path) -> None:

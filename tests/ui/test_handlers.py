@@ -6,10 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from stepwise import Steps, until
 
+from opensora.datasets.video_io import write_mp4
 from opensora.jobs.queue import JobQueue
 from opensora.pipelines.request import RequestError
 from opensora.ui import handlers
@@ -22,6 +24,8 @@ START: dict[str, Any] = {
     "model": "tiny",
     "resolution": "144p",
     "aspect_ratio": "16:9",
+    "last_image": None,
+    "reference_video": None,
     "length": "17f",
     "motion_score": "",
     "camera_motion": "",
@@ -156,9 +160,24 @@ def test_settings_of_a_job_can_be_used_again(acts: Handlers, steps: Steps) -> No
     steps.go.release(2)
     acts.queue.wait(browser["job"], browser["owner"], timeout=5)
     got = dict(zip(FIELDS, acts.reuse(browser, SimpleNamespace(reuse=browser["job"])), strict=True))
-    assert (got["prompt"], got["seed"], got["motion_score"], got["steps"]) == ("a ball", "7", "5", 30)
-    assert (got["aspect_ratio"]["value"], got["negative_prompt"], got["camera_motion"]) == ("9:16", "rain", "")
+    assert (got["prompt"], got["seed"], got["motion_score"], got["negative_prompt"]) == ("a ball", "7", "5", "rain")
+    following = {name: got[name]["value"] for name in ("steps", "aspect_ratio", "camera_motion", "last_image")}
+    assert following == {"steps": 30, "aspect_ratio": "9:16", "camera_motion": "", "last_image": None}
     assert acts.reuse({"owner": "somebody"}, SimpleNamespace(reuse=browser["job"])) == [SKIP] * len(FIELDS)
+
+
+def test_a_clip_that_was_given_can_be_given_again(acts: Handlers, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), dtype=np.uint8)
+    write_mp4(tmp_path / "clip.mp4", frames, 24, {})
+    given = values(model="opensora-2.0", resolution="256px", length="65f", reference_video=str(tmp_path / "clip.mp4"))
+    browser, refusal, *_ = acts.generate(None, {}, *given)
+    assert refusal == ""
+    got = dict(zip(FIELDS, acts.reuse(browser, SimpleNamespace(reuse=browser["job"])), strict=True))
+    assert got["reference_video"]["visible"] and got["length"]["value"] == "65f"
+    again = acts.request(
+        *values(**{**dict(zip(FIELDS, given, strict=True)), "reference_video": got["reference_video"]["value"]})
+    ).validated()
+    assert again.cond_type == "v2v_head" and again.reference_video.shape[0] == 33
 
 
 def test_the_cost_is_known_before_anything_is_typed_and_says_what_is_wrong(acts: Handlers) -> None:
@@ -176,11 +195,24 @@ def test_missing_weights_are_refused_with_the_way_to_get_them(tmp_path: Path, mo
 
 
 def test_another_model_brings_its_resolutions_and_its_own_numbers() -> None:
-    resolution, ratio, steps, guidance, image_guidance = handlers.choose_model("opensora-1.3-t2v-720p")
-    assert resolution["value"] == "720p" and "1280 × 720" in dict((v, k) for k, v in ratio["choices"])["16:9"]
-    assert (steps, guidance, image_guidance) == (30, 7.5, 5.0)
+    new = dict(zip(handlers.FOLLOWING, handlers.choose_model("opensora-1.3-t2v-720p"), strict=True))
+    ratios = dict((v, k) for k, v in new["aspect_ratio"]["choices"])
+    assert new["resolution"]["value"] == "720p" and "1280 × 720" in ratios["16:9"]
+    assert [new[name]["value"] for name in ("steps", "guidance", "image_guidance")] == [30, 7.5, 5.0]
+    assert new["camera_motion"]["visible"] and not new["reference_video"]["visible"]
     kept = handlers.choose_resolution("360p", "3:4")
     assert kept["value"] == "3:4"
+
+
+def test_a_model_hides_and_empties_what_it_cannot_be_asked_for() -> None:
+    new = dict(zip(handlers.FOLLOWING, handlers.choose_model("opensora-2.0"), strict=True))
+    assert new["last_image"] == {"visible": True, "__type__": "update"}
+    assert new["reference_video"]["visible"] and ("5.4 s · 129 frames", "129f") in new["length"]["choices"]
+    for name, nothing in (("camera_motion", ""), ("aesthetic_score", ""), ("loops", 1)):
+        assert new[name] == {"visible": False, "value": nothing, "__type__": "update"}
+    back = dict(zip(handlers.FOLLOWING, handlers.choose_model("tiny"), strict=True))
+    assert back["reference_video"] == {"visible": False, "value": None, "__type__": "update"}
+    assert back["length"]["value"] == "49f" and back["loops"]["visible"]
 
 
 def picture(mode: str, size: tuple[int, int] = (40, 60), kind: str = "PNG", **options: Any) -> bytes:

@@ -51,7 +51,7 @@ config = DiffusionTrainConfig(
         Stage(steps=500, mixture=FINAL, tokens=3744, shift=3.0),
         Stage(
             steps=1500,
-            mixture=(("1x144x256", 0.5), ("17x144x256", 1.0), ("49x144x256", 0.5), ("17x64x112", 0.1)),
+            mixture=(("1x144x256", 1.0), ("17x144x256", 1.0), ("49x144x256", 0.4)),
             tokens=3744,
             shift=3.0,
         ),

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from opensora.pipelines.bundle import Bundle
@@ -46,8 +45,12 @@ class Family(Protocol):
     def cut_texts(self, models: Models, texts: list[str]) -> list[tuple[int, int]]:
         """Tokens that a text has and that the network reads, of the texts whose end is not read."""
 
-    def encode_reference(self, models: Models, image: Image.Image) -> Tensor:
-        """Latents (1, C, 1, H, W) of a picture of the clip's size."""
+    def encode_reference(self, models: Models, frames: np.ndarray) -> Tensor:
+        """Latents (1, C, T', H', W') of a given clip or picture, uint8 (T, H, W, 3), of the clip's size.
+
+        Raises:
+            GenerationError: the autoencoder made no numbers of it.
+        """
 
     def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
         """Latents (1, C, T, H, W) of a whole clip; every step of the sampler is reported as a step.

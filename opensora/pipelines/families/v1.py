@@ -5,33 +5,39 @@ Legend: C latent channels, T, H, W latent frames, rows and columns. Latents are 
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging as transformers_log
 
 from opensora.checkpoint import identity
 from opensora.checkpoint.layout import LayoutError, read_object
 from opensora.models import zoo
+from opensora.models.autoencoder import read_config as read_config_v2
 from opensora.models.stdit.config import STDiT3Config
 from opensora.models.stdit.stdit3 import STDiT3
+from opensora.models.stdit.stdit3_v12 import STDiT3V12
 from opensora.models.text.t5 import T5Encoder
+from opensora.models.vae_v12 import windows as vae_v12
+from opensora.models.vae_v12.config import VAEv12Config
+from opensora.models.vae_v12.vae import OpenSoraVAE_V1_2
 from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, read_config
+from opensora.models.vae_v13.windows import latent_frames
 from opensora.pipelines import cost
 from opensora.pipelines.bundle import FOLDERS, Bundle
 from opensora.pipelines.checks import check_latents, features_failed, watch
 from opensora.pipelines.cost import Shape
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.parts import CONDITION_FRAMES, Part
-from opensora.pipelines.pixels import count_windows, decode, encode_picture
+from opensora.pipelines.pixels import count_windows, decode, encode_frames, to_frames
 from opensora.pipelines.plan import dtype_name
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
@@ -42,16 +48,20 @@ from opensora.sampling.rectified_flow import RFLOW
 log = logging.getLogger(__name__)
 
 
-class V1:
-    """The 1.x generations as the pipeline sees them."""
+class V13:
+    """Open-Sora 1.3 as the pipeline sees it; what 1.2 does in another way is overridden there."""
+
+    name: Literal["1.2", "1.3"] = "1.3"
+    stdit_type: type[STDiT3] = STDiT3
+    vae_type: type[Any] = OpenSoraVAE_V1_3
 
     def load(
         self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
     ) -> Networks:
         start = time.perf_counter()
         places = bundle.weights()
-        stdit = STDiT3.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
-        vae = OpenSoraVAE_V1_3.from_pretrained(places.vae, **bundle.published("vae"))
+        stdit = self.stdit_type.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
+        vae = self.vae_type.from_pretrained(places.vae, **bundle.published("vae"))
         with no_bar():
             text_encoder = T5Encoder.from_pretrained(
                 places.text, max_length=stdit.config.model_max_length, dtype=text_dtype, device=str(device)
@@ -62,7 +72,7 @@ class V1:
         if optimize and device.type != "mps":  # where it was never tried
             vae = vae.to(memory_format=torch.channels_last_3d)
         text_encoder.y_embedder = stdit.y_embedder
-        hashes = {role: identity.fingerprint(path) for role, path in places._asdict().items()}
+        hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
         text_encoder.cache = text_cache(places.text, hashes["text"], dtype_name(text_dtype), device)
         log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, text_encoder, stdit, hashes)
@@ -79,6 +89,7 @@ class V1:
             use_flaw_fix=config.use_flaw_fix,
             scale_image_weight=config.scale_image_weight,
             fixed_shift=config.bundle.card.time_shift,
+            family=self.name,
         )
 
     def modules(self, models: Models) -> list[nn.Module]:
@@ -94,8 +105,8 @@ class V1:
         counts = (len(tokenizer(text)["input_ids"]) for text in dict.fromkeys(texts))
         return [(count, most) for count in counts if count > most]
 
-    def encode_reference(self, models: Models, image: Image.Image) -> Tensor:
-        return encode_picture(models, image)
+    def encode_reference(self, models: Models, frames: np.ndarray) -> Tensor:
+        return encode_frames(models, frames)
 
     def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -123,7 +134,7 @@ class V1:
         cond, given = _given(models, clip, index, before, z)
         cond_mask = torch.zeros_like(z)
         cond_mask[:, :, given] = 1
-        by_image = bool(given) and "i2v" in config.bundle.card.modes
+        by_image = bool(given) and models.stdit.config.embeds_given_frames and "i2v" in config.bundle.card.modes
         joins = None
         if given and not by_image:  # a network without image conditions has clean frames among its own
             joins = 1 - cond_mask[:, 0, :, 0, 0]
@@ -159,26 +170,100 @@ class V1:
         return decode(models.vae, latents, frames)
 
     def sampling_flops(self, bundle: Bundle, shape: Shape, steps: int, given: bool) -> float:
-        stdit, vae = configs(bundle)
+        stdit, vae = self.configs(bundle)
         scheduler = RFLOW(
             num_sampling_steps=steps,
             use_oscillation_guidance=bundle.card.oscillating_guidance,
             scale_image_weight=bundle.card.scale_image_guidance,
         )
-        return cost.sampling_flops(stdit, vae, shape, scheduler, given)
+        return cost.sampling_flops(stdit, lambda n: self.latent_size(vae, n, shape), shape, scheduler, given)
 
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
-        return cost.decoding_flops(configs(bundle)[1], shape)
+        return cost.decoding_flops(self.configs(bundle)[1], shape)
 
     def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
-        stdit, vae = configs(bundle)
-        rows = 3 if given or len(shape.parts) > 1 else 2
-        return cost.memory_bytes(stdit, vae, text_parameters(bundle), shape, bytes_each, rows)
+        stdit, vae = self.configs(bundle)
+        rows = 3 if stdit.embeds_given_frames and (given or len(shape.parts) > 1) else 2
+        fixed = bytes_each * (cost.parameters(self.stdit_type, stdit) + cost.parameters(self.vae_type, vae))
+        fixed += 4 * text_parameters(bundle)
+        window = min(shape.frames, vae.micro_frame_size or shape.frames)
+        decoding = 3 * self.widest(vae) * window * shape.height * shape.width * bytes_each
+        return cost.memory_bytes(
+            stdit, lambda n: self.latent_size(vae, n, shape), fixed, shape, bytes_each, rows, decoding
+        )
+
+    def latent_size(self, vae: Any, frames: int, shape: Shape) -> tuple[int, int, int]:
+        """Latents (T, H, W) of a run."""
+        return latent_frames(frames, vae), shape.height // 8, shape.width // 8
+
+    def widest(self, vae: Any) -> int:
+        """Channels of the decoder where it is as large as the pixels."""
+        channels: int = vae.ch
+        return channels
+
+    def configs(self, bundle: Bundle) -> tuple[STDiT3Config, Any]:
+        """Configurations of a bundle's networks, read from its folder or from the table of presets."""
+        name = None if bundle.preset is None else bundle.preset.name
+        return _configs(self.stdit_type.config_type, self.vae_config, bundle.folder, name)
+
+    @staticmethod
+    def vae_config(source: Path | Mapping[str, Any]) -> Any:
+        """Configuration of the autoencoder, from a file or from fields."""
+        return read_config(source) if isinstance(source, Path) else VAEv13Config(**source)
+
+
+class V12(V13):
+    """Open-Sora 1.2: given frames stand clean among the others, and windows of 17 frames know nothing of each other."""
+
+    name = "1.2"
+    stdit_type = STDiT3V12
+    vae_type = OpenSoraVAE_V1_2
+
+    def count_pieces(self, models: Models, latents: int) -> int:
+        return len(vae_v12.latent_windows(latents, models.vae.config))
+
+    def decode(self, models: Models, latents: Tensor, frames: int) -> Iterator[np.ndarray]:
+        config, missing = models.vae.config, frames
+        counts = vae_v12.decoded_frames(latents.shape[2], None, config)
+        for (start, stop), count in zip(vae_v12.latent_windows(latents.shape[2], config), counts, strict=True):
+            pixels = models.vae.decode(latents[:, :, start:stop].to(next(models.vae.parameters()).dtype), count)
+            yield to_frames(pixels[:, :, :missing])
+            missing -= min(missing, count)
+        assert missing == 0, f"{latents.shape[2]} latent frames decode to {frames - missing}, not {frames} frames"
+
+    def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
+        vae = self.configs(bundle)[1]
+        size = vae.micro_frame_size or shape.frames
+        windows = [min(size, shape.frames - start) for start in range(0, shape.frames, size)]
+        rows, columns = shape.height // 8, shape.width // 8
+        return sum(_flops_v12(vae, frames, rows, columns) for frames in windows) * shape.videos
+
+    def latent_size(self, vae: Any, frames: int, shape: Shape) -> tuple[int, int, int]:
+        return vae_v12.latent_frames(frames, vae), shape.height // 8, shape.width // 8
+
+    def widest(self, vae: Any) -> int:
+        channels: int = vae.spatial.block_out_channels[0]
+        return channels
+
+    @staticmethod
+    def vae_config(source: Path | Mapping[str, Any]) -> Any:
+        return read_config_v2(VAEv12Config, source) if isinstance(source, Path) else VAEv12Config(**source)
+
+
+@lru_cache(maxsize=16)
+def _flops_v12(vae: VAEv12Config, frames: int, rows: int, columns: int) -> float:
+    """Operations of decoding one window, counted on a network without memory."""
+    with torch.device("meta"):
+        network = OpenSoraVAE_V1_2(vae).eval()
+        latents = torch.empty(1, network.latent_channels, vae_v12.latent_frames(frames, vae), rows, columns)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network.decode(latents, frames)
+    return float(counter.get_total_flops())
 
 
 def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Tensor) -> tuple[Tensor, list[int]]:
     """Latents like the noise ``z``, zero but for the frames that a part is given, and which frames these are."""
-    refs = [] if clip.reference is None else [[clip.reference[0]]]
+    refs = [[latents[0] for latents in clip.references]] if clip.references else []
     kind, overlap = clip.cond_type, models.config.condition_frame_length
     if before is None:
         return prep_ref_and_mask(kind, overlap, refs, z.shape, len(clip.parts), z.device, z.dtype)
@@ -186,7 +271,7 @@ def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Ten
     return prep_ref_and_update_mask_in_loop(kind, overlap, before, refs, z.shape, last, z.device, z.dtype)
 
 
-def _check_together(stdit: STDiT3, vae: OpenSoraVAE_V1_3, text_encoder: T5Encoder) -> None:
+def _check_together(stdit: STDiT3, vae: Any, text_encoder: T5Encoder) -> None:
     """Refuse networks that were not made for each other."""
     if stdit.config.in_channels != vae.latent_channels:
         raise ValueError(
@@ -201,21 +286,21 @@ def _check_together(stdit: STDiT3, vae: OpenSoraVAE_V1_3, text_encoder: T5Encode
         )
 
 
-def configs(bundle: Bundle) -> tuple[STDiT3Config, VAEv13Config]:
-    """Configurations of a bundle's networks, read from its folder or from the table of presets."""
-    return _configs(bundle.folder, None if bundle.preset is None else bundle.preset.name)
-
-
 @lru_cache(maxsize=16)
-def _configs(folder: Path | None, preset: str | None) -> tuple[STDiT3Config, VAEv13Config]:
+def _configs(
+    stdit_type: type[STDiT3Config],
+    vae_config: Callable[[Path | Mapping[str, Any]], Any],
+    folder: Path | None,
+    preset: str | None,
+) -> tuple[STDiT3Config, Any]:
     if folder is not None and (folder / FOLDERS["stdit"] / "config.json").is_file():
-        stdit = STDiT3Config.from_file(folder / FOLDERS["stdit"] / "config.json")
-        return stdit, read_config(folder / FOLDERS["vae"] / "config.json")
+        stdit = stdit_type.from_file(folder / FOLDERS["stdit"] / "config.json")
+        return stdit, vae_config(folder / FOLDERS["vae"] / "config.json")
     fields: dict[str, dict[str, Any]] = {"stdit": {}, "vae": {}}
     if preset is not None:
         for component in zoo.PRESETS[preset].components:
             fields.setdefault(component.role, {}).update(component.config)
-    return STDiT3Config.from_dict(fields["stdit"]), VAEv13Config(**fields["vae"])
+    return stdit_type.from_dict(fields["stdit"]), vae_config(fields["vae"])
 
 
 def text_parameters(bundle: Bundle) -> int:

@@ -1,0 +1,272 @@
+"""Open-Sora 2.0: an MMDiT, the Hunyuan autoencoder, T5 for the details of a text and CLIP for the whole of it.
+
+Legend: C latent channels, T, H, W latent frames, rows and columns; N video tokens, L text tokens, D width. Latents are
+normalised float32 (1, C, T, H, W).
+"""
+
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from opensora.checkpoint import identity
+from opensora.checkpoint.layout import read_object
+from opensora.models.autoencoder import read_config
+from opensora.models.mmdit.config import OPEN_SORA_2, MMDiTConfig
+from opensora.models.mmdit.mmdit import MMDiT
+from opensora.models.text.conditioner import HFEmbedder
+from opensora.models.vae_hunyuan.config import HunyuanVAEConfig
+from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D
+from opensora.nn.memory_format import convert
+from opensora.pipelines import cost
+from opensora.pipelines.bundle import FOLDERS, Bundle
+from opensora.pipelines.checks import check_latents, features_failed, watch
+from opensora.pipelines.cost import Shape
+from opensora.pipelines.families.v1 import no_bar
+from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
+from opensora.pipelines.pixels import encode_frames, to_frames
+from opensora.pipelines.preview import Preview
+from opensora.pipelines.reporter import Reporter
+from opensora.sampling.denoise import SamplingOption, sample_video
+from opensora.sampling.given_frames import TEXT_ONLY
+from opensora.sampling.latents import draw_noise
+
+log = logging.getLogger(__name__)
+
+CLIP_TOKENS = 77
+"""Tokens that CLIP reads of a text."""
+KEPT_TEXTS = 32
+
+
+class Remembering:
+    """A text encoder that keeps the features of recent texts."""
+
+    def __init__(self, embedder: HFEmbedder) -> None:
+        self.embedder = embedder
+        self._kept: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+
+    def __call__(self, texts: list[str], **options: int) -> Tensor:
+        """Features (texts, ...) as :class:`HFEmbedder` gives them, one text at a time so that the company of others
+        changes no bit."""
+        return torch.cat([self._one(text, options) for text in texts])
+
+    def _one(self, text: str, options: dict[str, int]) -> Tensor:
+        if options.get("seq_align", 1) == 1:
+            options = {}  # nothing is added, whatever stands beside it
+        key = (text, *sorted(options.items()))
+        if key not in self._kept:
+            self._kept[key] = self.embedder([text], **options)
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT_TEXTS:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+class TextEncoders:
+    """What ``build_models`` returns as ``text_encoder`` for 2.0."""
+
+    def __init__(self, t5: HFEmbedder, clip: HFEmbedder) -> None:
+        self.t5, self.clip = Remembering(t5), Remembering(clip)
+
+    def embedders(self) -> list[HFEmbedder]:
+        """Both, T5 first."""
+        return [self.t5.embedder, self.clip.embedder]
+
+
+class V2:
+    """Generation 2.0 as the pipeline sees it."""
+
+    def load(
+        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
+    ) -> Networks:
+        start = time.perf_counter()
+        places = bundle.weights()
+        assert places.clip is not None, "a bundle of 2.0 has a CLIP encoder"
+        mmdit = MMDiT.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
+        vae = AutoencoderKLCausal3D.from_pretrained(places.vae, **bundle.published("vae"))
+        with no_bar():
+            encoders = TextEncoders(
+                HFEmbedder(places.text, bundle.card.text_tokens, hf_module="T5EncoderModel", dtype=text_dtype),
+                HFEmbedder(places.clip, _clip_tokens(places.clip), hf_module="CLIPTextModel", dtype=text_dtype),
+            )
+        for embedder in encoders.embedders():
+            embedder.hf_module.to(device)
+        mmdit, vae = mmdit.to(device).requires_grad_(False), vae.to(device, dtype).requires_grad_(False)
+        _check_together(mmdit, vae, encoders)
+        if optimize and device.type != "mps":  # where it was never tried
+            convert(vae, torch.channels_last_3d)
+        hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
+        log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
+        return Networks(vae, encoders, mmdit, hashes)
+
+    def condition_frame_length(self, vae: Any) -> int:
+        return 0
+
+    def scheduler(self, config: PipelineConfig, steps: int, guidance: float) -> SamplingOption:
+        oscillating = config.use_oscillation_guidance
+        return SamplingOption(
+            num_steps=steps,
+            guidance=guidance,
+            guidance_img=config.image_cfg_scale,
+            text_osci=oscillating,
+            image_osci=oscillating,
+            scale_temporal_osci=config.scale_image_weight,
+            flow_shift=config.bundle.card.time_shift,
+        )
+
+    def modules(self, models: Models) -> list[nn.Module]:
+        return [models.stdit, models.vae, *(embedder.hf_module for embedder in models.text_encoder.embedders())]
+
+    def encode_texts(self, models: Models, texts: list[str]) -> None:
+        for text in dict.fromkeys([*texts, ""]):
+            pooled = models.text_encoder.clip([text])
+            features = models.text_encoder.t5([text], added_tokens=0, seq_align=1)
+            if not bool(torch.isfinite(pooled).all() and torch.isfinite(features).all()):
+                raise features_failed()
+
+    def cut_texts(self, models: Models, texts: list[str]) -> list[tuple[int, int]]:
+        cut = []
+        for embedder in models.text_encoder.embedders()[:1]:  # CLIP's share is the gist, which its beginning tells
+            counts = (len(embedder.tokenizer(text)["input_ids"]) for text in dict.fromkeys(texts))
+            cut += [(count, embedder.max_length) for count in counts if count > embedder.max_length]
+        return cut
+
+    def encode_reference(self, models: Models, frames: np.ndarray) -> Tensor:
+        return encode_frames(models, frames)
+
+    def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        patch = models.stdit.config.patch_size
+        frames = models.vae.get_latent_size((clip.parts[0].frames, None, None))[0]
+        per_token = patch * models.vae.patch_size[1]
+        size = (models.vae.latent_channels, frames, clip.height, clip.width)
+        z = draw_noise(1, *size, generator, patch, per_token).to(models.config.plan.device)
+        option = replace(self.scheduler(models.config, clip.steps, clip.guidance), guidance_img=clip.image_guidance)
+        dtype = next(models.stdit.parameters()).dtype
+
+        def network(img: Tensor, cond: Tensor, txt: Tensor, y_vec: Tensor, **told: Tensor) -> Tensor:
+            given = {"img": img, "cond": cond, "txt": txt, "y_vec": y_vec}
+            out: Tensor = models.stdit(**{name: x.to(dtype) for name, x in given.items()}, **told)
+            return out.float()
+
+        result = sample_video(
+            network,
+            models.text_encoder.t5,
+            models.text_encoder.clip,
+            z,
+            [clip.texts[0]],
+            option,
+            negatives=None if clip.negative is None else [clip.negative[0]],
+            cond_type=clip.cond_type or TEXT_ONLY,
+            references=[[latents[0] for latents in clip.references]] if clip.references else (),
+            patch_size=patch,
+            on_step=watch(reporter, preview),
+        )
+        check_latents(result, "sampling", "the denoiser's result")
+        return result
+
+    def count_pieces(self, models: Models, latents: int) -> int:
+        return 1
+
+    def decode(self, models: Models, latents: Tensor, frames: int) -> Iterator[np.ndarray]:
+        pixels = models.vae.decode(latents.to(next(models.vae.parameters()).dtype))
+        yield to_frames(pixels[:, :, :frames])
+
+    def sampling_flops(self, bundle: Bundle, shape: Shape, steps: int, given: bool) -> float:
+        config, vae = configs(bundle)
+        size = latent_size(vae, shape)
+        option = SamplingOption(num_steps=steps, text_osci=bundle.card.oscillating_guidance)
+        kind = bundle.card.cond_types[0] if given else TEXT_ONLY
+        rows = sum(len(option.step_guidance(step, kind, size[0]).rows()) for step in range(steps))
+        return rows * forward_flops(config, size, bundle.card.text_tokens) * shape.videos
+
+    def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
+        vae = configs(bundle)[1]
+        frames, rows, columns = latent_size(vae, shape)
+        return decoding_flops(vae, 2, 8, 8) / 128 * frames * rows * columns * shape.videos
+
+    def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
+        config, vae = configs(bundle)
+        tokens = math.prod(latent_size(vae, shape)) // config.patch_size**2 + bundle.card.text_tokens
+        rows = 3 if given else 2
+        text = (
+            0 if bundle.preset is None else sum(c.bytes for c in bundle.preset.components if c.role in ("text", "clip"))
+        )
+        weights = bytes_each * (cost.parameters(MMDiT, config) + cost.parameters(AutoencoderKLCausal3D, vae)) + text
+        denoising = rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each
+        tile = min(shape.height, vae.sample_size) * min(shape.width, vae.sample_size) * shape.frames
+        decoding = 3 * vae.block_out_channels[0] * tile * bytes_each
+        clip = shape.frames * shape.height * shape.width * 3 * 6 * shape.videos
+        return int(weights + max(denoising, decoding) + clip)
+
+
+def _clip_tokens(folder: Path) -> int:
+    """Tokens that a CLIP encoder reads: as many as the published one, or as many places as it has."""
+    places = read_object(folder / "config.json")
+    text = places.get("text_config") or places
+    return min(CLIP_TOKENS, int(text.get("max_position_embeddings", CLIP_TOKENS)))
+
+
+def configs(bundle: Bundle) -> tuple[MMDiTConfig, HunyuanVAEConfig]:
+    """Configurations of a bundle's networks, read from its folder, or the published ones."""
+    return _configs(bundle.folder)
+
+
+@lru_cache(maxsize=16)
+def _configs(folder: Path | None) -> tuple[MMDiTConfig, HunyuanVAEConfig]:
+    if folder is None:
+        return OPEN_SORA_2, HunyuanVAEConfig()
+    return (
+        MMDiTConfig.from_file(folder / FOLDERS["stdit"] / "config.json"),
+        read_config(HunyuanVAEConfig, folder / FOLDERS["vae"] / "config.json"),
+    )
+
+
+def latent_size(vae: HunyuanVAEConfig, shape: Shape) -> tuple[int, int, int]:
+    """Latents (T, H, W) of a clip."""
+    time, rows, columns = vae.patch_size
+    return (shape.parts[0].frames - 1) // time + 1, shape.height // rows, shape.width // columns
+
+
+def forward_flops(config: MMDiTConfig, size: tuple[int, int, int], text_tokens: int) -> float:
+    """Operations of one row of the network at latents (T, H, W); one multiply-add is two."""
+    n = math.prod(size) // config.patch_size**2 + text_tokens
+    d = config.hidden_size
+    linear = 2 * n * d * d * (4 + 2 * config.mlp_ratio)
+    return (config.depth + config.depth_single_blocks) * (linear + 4 * n * n * d)
+
+
+@lru_cache(maxsize=16)
+def decoding_flops(vae: HunyuanVAEConfig, frames: int, rows: int, columns: int) -> float:
+    """Operations of decoding latents of a size, counted on a network without memory."""
+    with torch.device("meta"):
+        network = AutoencoderKLCausal3D(vae).eval()
+        latents = torch.empty(1, vae.latent_channels, frames, rows, columns)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network.decode(latents)
+    return float(counter.get_total_flops())
+
+
+def _check_together(mmdit: MMDiT, vae: AutoencoderKLCausal3D, encoders: TextEncoders) -> None:
+    """Refuse networks that were not made for each other."""
+    config, (t5, clip) = mmdit.config, encoders.embedders()
+    told = (
+        ("latent channels", config.in_channels // config.patch_size**2, vae.latent_channels, "autoencoder"),
+        ("text features", config.context_in_dim, t5.hf_module.config.d_model, "T5 encoder"),
+        ("pooled text features", config.vec_in_dim, clip.hf_module.config.hidden_size, "CLIP encoder"),
+    )
+    for what, taken, made, maker in told:
+        if taken != made:
+            raise ValueError(
+                f"The denoiser takes {taken} {what}, the {maker} makes {made}; these weights do not belong together."
+            )

@@ -1,0 +1,148 @@
+"""What a clip is given besides its text: a first and a last image, or a clip that it continues or leads to.
+
+Legend: T frames, H, W pixels.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from opensora.datasets.image_io import cover, load_image
+from opensora.datasets.video_io import read_video
+from opensora.pipelines.errors import RequestError
+from opensora.sampling.given_frames import reference_frames
+
+ImageSource = str | Path | Image.Image | np.ndarray
+VideoSource = str | Path | np.ndarray
+
+MOST_FRAMES = 600
+"""Frames that a given clip may have."""
+
+
+@dataclass(frozen=True)
+class References:
+    """Given pictures as they were read, or cut to the clip's size; ``None`` for what is not given."""
+
+    first: Image.Image | None = None
+    """First image."""
+    last: Image.Image | None = None
+    """Last image."""
+    video: np.ndarray | None = None
+    """Clip, uint8 (T, H, W, 3)."""
+
+    def __bool__(self) -> bool:
+        return self.first is not None or self.last is not None or self.video is not None
+
+    def shape(self) -> Image.Image | None:
+        """The picture whose shape the clip takes where no aspect ratio is asked for."""
+        if self.video is not None:
+            return Image.fromarray(self.video[0])
+        return self.first or self.last
+
+    def fit(self, width: int, height: int) -> "References":
+        """Everything cut to the middle and resized to the clip's size."""
+        video = self.video
+        if video is not None:
+            video = np.stack([np.asarray(cover(Image.fromarray(frame), width, height)) for frame in video])
+        pictures = (None if image is None else cover(image, width, height) for image in (self.first, self.last))
+        return References(*pictures, video)
+
+    def cond_type(self, asked: str | None, offered: tuple[str, ...], name: str) -> str | None:
+        """Where they go in the clip.
+
+        Args:
+            asked: what the request says.
+            offered: what the weights were made for; images first.
+            name: of the weights.
+
+        Raises:
+            RequestError: the weights take nothing of the kind, or what is asked for does not fit what is given.
+        """
+        if not self:
+            return None
+        if asked is not None and asked not in offered:
+            raise RequestError("cond_type", f"{name} was not made for {asked}; choose {', '.join(offered)}.")
+        if self.video is not None:
+            return _of_clip(asked, offered, name)
+        kind = asked or ("i2v_loop" if self.first and self.last else "i2v_tail" if self.last else offered[0])
+        if kind not in offered:
+            raise RequestError("last_image", f"{name} takes no last image; leave it out, or choose another model.")
+        if kind.startswith("v2v"):
+            raise RequestError("cond_type", f"{kind} needs a reference video, and images are given; choose i2v_head.")
+        return kind
+
+    def needed(self, cond_type: str | None) -> "References":
+        """The clip cut to the frames that ``cond_type`` takes of it.
+
+        Raises:
+            RequestError: it has fewer.
+        """
+        if self.video is None or cond_type is None:
+            return self
+        count = reference_frames(cond_type)
+        if len(self.video) < count:
+            raise RequestError(
+                "reference_video",
+                f"{cond_type} needs a reference video of at least {count} frames; this one has {len(self.video)}.",
+            )
+        # a clip is continued from its end, and led to up to its beginning
+        return replace(self, video=self.video[-count:] if "head" in cond_type else self.video[:count])
+
+    def in_order(self) -> list[np.ndarray]:
+        """Every one as a clip uint8 (T, H, W, 3), the beginning first."""
+        if self.video is not None:
+            return [self.video]
+        return [np.asarray(image)[None] for image in (self.first, self.last) if image is not None]
+
+
+def _of_clip(asked: str | None, offered: tuple[str, ...], name: str) -> str:
+    kinds = [kind for kind in offered if kind.startswith("v2v")]
+    if not kinds:
+        raise RequestError("reference_video", f"{name} takes no reference video; choose another model or an image.")
+    if asked is not None and asked not in kinds:
+        raise RequestError("cond_type", f"{asked} takes images, and a clip is given; choose {', '.join(kinds)}.")
+    return asked or kinds[0]
+
+
+def read(first: Any, last: Any, video: Any) -> References:
+    """What is given, read from files where it is named by a file.
+
+    Raises:
+        RequestError: a picture or a clip that cannot be read, or a clip beside images.
+    """
+    if video is not None and (first is not None or last is not None):
+        raise RequestError("reference_video", "A reference video and an image cannot both be given; choose one.")
+    return References(
+        None if first is None else _image("reference_image", first),
+        None if last is None else _image("last_image", last),
+        None if video is None else _video(video),
+    )
+
+
+def _image(field: str, source: Any) -> Image.Image:
+    try:
+        return load_image(source)
+    except ValueError as error:
+        raise RequestError(field, str(error)) from None
+
+
+def _video(source: Any) -> np.ndarray:
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 4 or source.shape[3] != 3 or not source.size:
+            got = f"Got an array of {source.dtype} with shape {source.shape}"
+            raise RequestError("reference_video", f"{got}; a clip is uint8 (frames, height, width, 3).")
+        return source
+    if not isinstance(source, str | Path):
+        raise RequestError("reference_video", f"A reference video is a file or an array, not {type(source).__name__}.")
+    try:
+        frames = read_video(source, MOST_FRAMES + 1).frames
+    except ValueError as error:
+        raise RequestError("reference_video", str(error)) from None
+    if len(frames) > MOST_FRAMES:
+        raise RequestError(
+            "reference_video", f"The reference video has more than {MOST_FRAMES} frames; cut out the part that counts."
+        )
+    return frames

@@ -86,7 +86,7 @@ class Preset:
     title: str
     """What a person reads."""
     family: str
-    """Generation of the networks: "1.2", "1.3" or "2.0"."""
+    """Generation of the networks: "1.2", "1.3" or "2.0", or "flux"."""
     modes: tuple[Mode, ...]
     """What it can do."""
     resolutions: tuple[str, ...]
@@ -96,7 +96,8 @@ class Preset:
     defaults: Defaults = Defaults()
     """Settings it was published with."""
     peak_gpu_bytes: int | None = None
-    """Published peak of GPU memory at 97 frames; None: runs on any machine."""
+    """Published peak of GPU memory, or a tenth more than all weights where none is published; None: runs on any
+    machine."""
 
     @property
     def bundled(self) -> bool:
@@ -211,7 +212,7 @@ _TABLE = (
             _T5_XXL,
         ),
         defaults=Defaults(guidance=7.0, frames=(51, 102, 204, 408)),
-        peak_gpu_bytes=27 * 10**9,
+        peak_gpu_bytes=25 * 10**9,
     ),
     Preset(
         "opensora-2.0",
@@ -235,6 +236,27 @@ _TABLE = (
         ),
         defaults=Defaults(steps=50, guidance=7.5, image_guidance=3.0, frames=tuple(range(5, 130, 4))),
         peak_gpu_bytes=60 * 10**9,
+    ),
+    Preset(
+        "flux.1-dev",
+        "FLUX.1 dev, pictures",
+        "flux",
+        ("t2i",),
+        ("768px", "256px"),
+        (
+            Component(
+                "stdit",
+                "black-forest-labs/FLUX.1-dev",
+                11_901_408_320,
+                bytes_each=2,
+                layout=Layout(weights=("flux1-dev.safetensors",)),
+            ),
+            Component("vae", "black-forest-labs/FLUX.1-dev", 83_819_683, layout=Layout(weights=("ae.safetensors",))),
+            Component("text", "google/t5-v1_1-xxl", 4_762_310_656, layout=T5),
+            Component("clip", "openai/clip-vit-large-patch14", 427_616_513, layout=CLIP),
+        ),
+        defaults=Defaults(steps=50, guidance=4.0, frames=(1,)),
+        peak_gpu_bytes=48 * 10**9,
     ),
 )
 

@@ -50,11 +50,21 @@ class Lengths:
 
 
 LENGTHS: Mapping[str, Lengths] = MappingProxyType(
-    {"1.2": Lengths(17, 0, 17, 34), "1.3": Lengths(16, 1, 17, 33), "2.0": Lengths(4, 1, 5, 5)}
+    {
+        "1.2": Lengths(17, 0, 17, 34),
+        "1.3": Lengths(16, 1, 17, 33),
+        "2.0": Lengths(4, 1, 5, 5),
+        "flux": Lengths(1, 0, 1, 1),
+    }
 )
 """By generation."""
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"1.2": ("stdit", "vae", "text"), "1.3": ("stdit", "vae", "text"), "2.0": ("stdit", "vae", "text", "clip")}
+    {
+        "1.2": ("stdit", "vae", "text"),
+        "1.3": ("stdit", "vae", "text"),
+        "2.0": ("stdit", "vae", "text", "clip"),
+        "flux": ("stdit", "vae", "text", "clip"),
+    }
 )
 """Networks of each generation."""
 
@@ -125,7 +135,7 @@ class BundleCard:
     @property
     def continues(self) -> bool:
         """Whether a clip longer than the network's own is made in parts."""
-        return self.family != "2.0"
+        return self.family in ("1.2", "1.3")
 
 
 @dataclass(frozen=True)
@@ -246,7 +256,7 @@ def of_preset(preset: zoo.Preset) -> Bundle:
         cond_types=COND_TYPES[:1] if preset.bundled else _cond_types(preset.family),
         default_motion_score=4 if preset.family == "2.0" else None,
         default_aesthetic_score=6.5 if preset.family == "1.2" else None,
-        clean_text=preset.family != "2.0",
+        clean_text=preset.family in ("1.2", "1.3"),
     )
     return Bundle(card, folder, preset)
 

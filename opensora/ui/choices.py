@@ -29,6 +29,7 @@ LENGTHS: dict[str, list[Choice]] = {
         ("8 s · 193 frames", "193f"),
         ("15 s · 353 frames", "353f"),
     ],
+    "flux": [STILL],
     "2.0": [
         STILL,
         ("1.4 s · 33 frames", "33f"),
@@ -38,7 +39,7 @@ LENGTHS: dict[str, list[Choice]] = {
     ],
 }
 """By generation of the networks, at 24 frames a second."""
-USUAL_LENGTH: dict[str, str] = {"1.2": "51f", "1.3": "49f", "2.0": "65f"}
+USUAL_LENGTH: dict[str, str] = {"1.2": "51f", "1.3": "49f", "2.0": "65f", "flux": "1f"}
 """Where the page starts."""
 
 CAMERA: list[Choice] = [FROM_PROMPT, *((motion.capitalize(), motion) for motion in CAMERA_MOTIONS)]
@@ -99,7 +100,7 @@ def offer(model: str) -> Offer:
         cond_types = card.cond_types
     except ValueError:  # the sentence comes with the cost line and when Generate is pressed
         cond_types = ("i2v_head",)
-    captions = preset.family != "2.0"
+    captions = preset.family in ("1.2", "1.3")
     return Offer(
         lengths=LENGTHS[preset.family],
         length=USUAL_LENGTH[preset.family],
@@ -107,7 +108,7 @@ def offer(model: str) -> Offer:
         aesthetic=captions,
         loops=captions,
         last_image="i2v_tail" in cond_types and "i2v" in preset.modes,
-        video=any(kind.startswith("v2v") for kind in cond_types),
+        video="i2v" in preset.modes and any(kind.startswith("v2v") for kind in cond_types),
     )
 
 

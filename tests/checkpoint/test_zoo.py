@@ -134,6 +134,7 @@ def test_names_that_are_wrong_list_the_right_ones() -> None:
 
 
 def test_other_generations_are_found_by_name_or_by_what_only_they_do() -> None:
+    assert find("flux.1-dev", "t2i", "256px").family == "flux"
     assert find("opensora-1.2").family == "1.2" and find("opensora-2.0").family == "2.0"
     assert find(None, "t2v", "480p").name == "opensora-1.2" and find(None, "i2v", "768px").name == "opensora-2.0"
     for mode, resolution in itertools.product(("t2v", "i2v"), ("144p", "360p", "720p")):

@@ -1,16 +1,24 @@
 """Generation 2.0 from a request to frames, with tiny networks of random weights."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pipelines.bundles_v2 import write_bundle
-from torch import Tensor
+from pipelines.bundles import fill
+from pipelines.bundles_v2 import MMDIT, write_bundle
+from torch import Tensor, nn
 
 from opensora import generate_video
+from opensora.checkpoint import safetensors_io
+from opensora.models.autoencoder_2d.autoencoder import AutoEncoder
+from opensora.models.autoencoder_2d.config import AutoEncoderConfig
+from opensora.models.mmdit.config import MMDiTConfig
+from opensora.models.mmdit.mmdit import MMDiT
 from opensora.pipelines.build import build_models, release_models
 from opensora.pipelines.families.v2 import V2
 from opensora.pipelines.preflight import estimate
@@ -153,3 +161,24 @@ def test_the_published_weights_are_offered_with_their_cost() -> None:
     cost = estimate(GenerationRequest("a cat", model="opensora-2.0", length="129f", resolution="768px"))
     assert (cost.height, cost.width, cost.frames) == (576, 1024, 129)
     assert 40e9 < cost.download_bytes < 60e9 and cost.bytes_memory > 40e9
+
+
+FLUX = MMDiTConfig(**{**asdict(MMDIT), "guidance_embed": True, "cond_embed": False, "fused_qkv": True,
+                      "use_liger_rope": False})  # fmt: skip
+
+
+def test_pictures_of_flux(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "flux", family="flux", modes=["t2i"], frames=[1], cond_types=["i2v_head"])
+    vae = AutoEncoderConfig(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=1, z_channels=4)
+    networks: tuple[tuple[str, nn.Module, Any], ...] = (("stdit", MMDiT(FLUX), FLUX), ("vae", AutoEncoder(vae), vae))
+    for seed, (name, network, config) in enumerate(networks):
+        fill(network, seed, 1.5)
+        (folder / name / "config.json").write_text(json.dumps(asdict(config)))
+        safetensors_io.save(network, folder / name / "model.safetensors", {"role": name})
+    one = make(folder, length="1f")
+    assert one.frames.shape == (1, 192, 336, 3) and one.settings["mode"] == "t2i"
+    assert np.array_equal(make(folder, length="1f").frames, one.frames)
+    assert not np.array_equal(make(folder, length="1f", guidance=9.0).frames, one.frames)
+    with pytest.raises(RequestError, match="does t2i at 256px, not t2v"):
+        make(folder)
+    assert estimate(GenerationRequest("a cat", model="flux.1-dev", length=1)).bytes_memory > 30e9

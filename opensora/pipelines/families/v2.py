@@ -25,7 +25,6 @@ from opensora.models.autoencoder import read_config
 from opensora.models.mmdit.config import OPEN_SORA_2, MMDiTConfig
 from opensora.models.mmdit.mmdit import MMDiT
 from opensora.models.text.conditioner import HFEmbedder
-from opensora.models.vae_hunyuan.config import HunyuanVAEConfig
 from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D
 from opensora.nn.memory_format import convert
 from opensora.pipelines import cost
@@ -46,6 +45,8 @@ log = logging.getLogger(__name__)
 CLIP_TOKENS = 77
 """Tokens that CLIP reads of a text."""
 KEPT_TEXTS = 32
+VALUES = ("img", "cond", "txt", "y_vec")
+"""What the network is told in its own dtype; times and places stay in float32."""
 
 
 class Remembering:
@@ -84,7 +85,10 @@ class TextEncoders:
 
 
 class V2:
-    """Generation 2.0 as the pipeline sees it."""
+    """Generation 2.0 as the pipeline sees it; what FLUX.1 does in another way is overridden there."""
+
+    published: MMDiTConfig = OPEN_SORA_2
+    vae_type: type[Any] = AutoencoderKLCausal3D
 
     def load(
         self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
@@ -92,8 +96,8 @@ class V2:
         start = time.perf_counter()
         places = bundle.weights()
         assert places.clip is not None, "a bundle of 2.0 has a CLIP encoder"
-        mmdit = MMDiT.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
-        vae = AutoencoderKLCausal3D.from_pretrained(places.vae, **bundle.published("vae"))
+        mmdit = MMDiT.from_pretrained(places.stdit, dtype=dtype, default=self.published, **bundle.published("stdit"))
+        vae = self.vae_type.from_pretrained(places.vae, **bundle.published("vae"))
         with no_bar():
             encoders = TextEncoders(
                 HFEmbedder(places.text, bundle.card.text_tokens, hf_module="T5EncoderModel", dtype=text_dtype),
@@ -154,9 +158,8 @@ class V2:
         option = replace(self.scheduler(models.config, clip.steps, clip.guidance), guidance_img=clip.image_guidance)
         dtype = next(models.stdit.parameters()).dtype
 
-        def network(img: Tensor, cond: Tensor, txt: Tensor, y_vec: Tensor, **told: Tensor) -> Tensor:
-            given = {"img": img, "cond": cond, "txt": txt, "y_vec": y_vec}
-            out: Tensor = models.stdit(**{name: x.to(dtype) for name, x in given.items()}, **told)
+        def network(**told: Tensor) -> Tensor:
+            out: Tensor = models.stdit(**{name: x.to(dtype) if name in VALUES else x for name, x in told.items()})
             return out.float()
 
         result = sample_video(
@@ -183,7 +186,7 @@ class V2:
         yield to_frames(pixels[:, :, :frames])
 
     def sampling_flops(self, bundle: Bundle, shape: Shape, steps: int, given: bool) -> float:
-        config, vae = configs(bundle)
+        config, vae = self.configs(bundle)
         size = latent_size(vae, shape)
         option = SamplingOption(num_steps=steps, text_osci=bundle.card.oscillating_guidance)
         kind = bundle.card.cond_types[0] if given else TEXT_ONLY
@@ -191,23 +194,33 @@ class V2:
         return rows * forward_flops(config, size, bundle.card.text_tokens) * shape.videos
 
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
-        vae = configs(bundle)[1]
-        frames, rows, columns = latent_size(vae, shape)
-        return decoding_flops(vae, 2, 8, 8) / 128 * frames * rows * columns * shape.videos
+        vae = self.configs(bundle)[1]
+        size = latent_size(vae, shape)
+        probe = (min(2, size[0]), 8, 8)
+        return decoding_flops(self.vae_type, vae, probe) / math.prod(probe) * math.prod(size) * shape.videos
 
     def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
-        config, vae = configs(bundle)
+        config, vae = self.configs(bundle)
         tokens = math.prod(latent_size(vae, shape)) // config.patch_size**2 + bundle.card.text_tokens
         rows = 3 if given else 2
         text = (
             0 if bundle.preset is None else sum(c.bytes for c in bundle.preset.components if c.role in ("text", "clip"))
         )
-        weights = bytes_each * (cost.parameters(MMDiT, config) + cost.parameters(AutoencoderKLCausal3D, vae)) + text
+        weights = bytes_each * (cost.parameters(MMDiT, config) + cost.parameters(self.vae_type, vae)) + text
         denoising = rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each
-        tile = min(shape.height, vae.sample_size) * min(shape.width, vae.sample_size) * shape.frames
-        decoding = 3 * vae.block_out_channels[0] * tile * bytes_each
+        decoding = 3 * self.widest(vae, shape) * bytes_each
         clip = shape.frames * shape.height * shape.width * 3 * 6 * shape.videos
         return int(weights + max(denoising, decoding) + clip)
+
+    def widest(self, vae: Any, shape: Shape) -> int:
+        """Numbers in the decoder's widest activation, of one tile."""
+        tile = min(shape.height, vae.sample_size) * min(shape.width, vae.sample_size) * shape.frames
+        numbers: int = vae.block_out_channels[0] * tile
+        return numbers
+
+    def configs(self, bundle: Bundle) -> tuple[MMDiTConfig, Any]:
+        """Configurations of a bundle's networks, read from its folder, or the published ones."""
+        return _configs(self.published, self.vae_type.config_type, bundle.folder)
 
 
 def _clip_tokens(folder: Path) -> int:
@@ -217,22 +230,17 @@ def _clip_tokens(folder: Path) -> int:
     return min(CLIP_TOKENS, int(text.get("max_position_embeddings", CLIP_TOKENS)))
 
 
-def configs(bundle: Bundle) -> tuple[MMDiTConfig, HunyuanVAEConfig]:
-    """Configurations of a bundle's networks, read from its folder, or the published ones."""
-    return _configs(bundle.folder)
-
-
 @lru_cache(maxsize=16)
-def _configs(folder: Path | None) -> tuple[MMDiTConfig, HunyuanVAEConfig]:
+def _configs(published: MMDiTConfig, vae_type: type[Any], folder: Path | None) -> tuple[MMDiTConfig, Any]:
     if folder is None:
-        return OPEN_SORA_2, HunyuanVAEConfig()
+        return published, vae_type()
     return (
         MMDiTConfig.from_file(folder / FOLDERS["stdit"] / "config.json"),
-        read_config(HunyuanVAEConfig, folder / FOLDERS["vae"] / "config.json"),
+        read_config(vae_type, folder / FOLDERS["vae"] / "config.json"),
     )
 
 
-def latent_size(vae: HunyuanVAEConfig, shape: Shape) -> tuple[int, int, int]:
+def latent_size(vae: Any, shape: Shape) -> tuple[int, int, int]:
     """Latents (T, H, W) of a clip."""
     time, rows, columns = vae.patch_size
     return (shape.parts[0].frames - 1) // time + 1, shape.height // rows, shape.width // columns
@@ -247,17 +255,17 @@ def forward_flops(config: MMDiTConfig, size: tuple[int, int, int], text_tokens: 
 
 
 @lru_cache(maxsize=16)
-def decoding_flops(vae: HunyuanVAEConfig, frames: int, rows: int, columns: int) -> float:
-    """Operations of decoding latents of a size, counted on a network without memory."""
+def decoding_flops(vae_type: type[Any], config: Any, size: tuple[int, int, int]) -> float:
+    """Operations of decoding latents (T, H, W), counted on a network without memory."""
     with torch.device("meta"):
-        network = AutoencoderKLCausal3D(vae).eval()
-        latents = torch.empty(1, vae.latent_channels, frames, rows, columns)
+        network = vae_type(config).eval()
+        latents = torch.empty(1, network.latent_channels, *size)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.decode(latents)
     return float(counter.get_total_flops())
 
 
-def _check_together(mmdit: MMDiT, vae: AutoencoderKLCausal3D, encoders: TextEncoders) -> None:
+def _check_together(mmdit: MMDiT, vae: Any, encoders: TextEncoders) -> None:
     """Refuse networks that were not made for each other."""
     config, (t5, clip) = mmdit.config, encoders.embedders()
     told = (

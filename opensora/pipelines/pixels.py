@@ -19,7 +19,7 @@ FLAT_LEVELS = 2
 
 def to_pixels(frames: np.ndarray) -> Tensor:
     """A clip uint8 (T, H, W, 3) as (1, 3, T, H, W) in [-1, 1]."""
-    values = torch.from_numpy(np.ascontiguousarray(frames))
+    values = torch.from_numpy(np.array(frames))
     return (values.float() / 127.5 - 1).permute(3, 0, 1, 2)[None]
 
 

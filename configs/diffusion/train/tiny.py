@@ -17,7 +17,7 @@ FINAL = (
     ("17x192x192", 0.06),
     ("97x144x256", 0.08),
 )
-"""Shapes of the later stages: mostly the clip that the page makes by default."""
+"""Mostly the clip that the page makes by default."""
 
 config = DiffusionTrainConfig(
     model=STDiT3Config(
@@ -55,7 +55,21 @@ config = DiffusionTrainConfig(
             tokens=3744,
             shift=3.0,
         ),
-        Stage(steps=2100, mixture=FINAL, tokens=3744, shift=3.0),
+        Stage(
+            steps=2000,
+            mixture=(
+                ("1x144x256", 0.6),
+                ("17x144x256", 0.5),
+                ("49x144x256", 1.0),
+                ("1x256x144", 0.04),
+                ("17x256x144", 0.04),
+                ("1x192x192", 0.04),
+                ("17x192x192", 0.04),
+                ("97x144x256", 0.06),
+            ),
+            tokens=3744,
+            shift=3.0,
+        ),
     ),
     emphasis=4.0,
     text_share=0.65,

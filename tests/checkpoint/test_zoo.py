@@ -12,7 +12,7 @@ import torch
 from hub_server import Hub, serve
 from safetensors.torch import save
 
-from opensora.checkpoint import locate
+from opensora.checkpoint import layout, locate
 from opensora.checkpoint.hub import DownloadProgress
 from opensora.checkpoint.identity import IdentityError
 from opensora.checkpoint.locate import is_hub_id
@@ -167,7 +167,7 @@ def test_weights_are_missing_until_they_are_fetched(hub: Hub) -> None:
 
 
 def test_a_preset_partly_here_says_what_is_left(hub: Hub) -> None:
-    locate.resolve("DeepFloyd/t5-v1_1-xxl", layout=zoo.T5)
+    locate.resolve("DeepFloyd/t5-v1_1-xxl", layout=layout.T5)
     preset = PRESETS["opensora-1.3-t2v-720p"]
     assert status(preset).bytes_to_download == 4 * (1_209_188_492 + 259_163_811)
     with pytest.raises(WeightsMissingError, match=r"about 5\.9 GB"):

@@ -9,6 +9,7 @@ from opensora.jobs.queue import JobQueue
 from opensora.models import zoo
 from opensora.ui import choices, handlers, render
 from opensora.ui.handlers import FIELDS, Handlers
+from opensora.ui.improve import add_improve
 from opensora.ui.picture import clip_input, reference_input
 
 STYLE = Path(__file__).with_name("style.css")
@@ -126,6 +127,7 @@ def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
             autofocus=True,
             elem_id="prompt",
         )
+        add_improve(inputs["prompt"], QUIET)
         offer = choices.offer(default_model)
         with gr.Row(elem_classes="os-references"):
             inputs["reference_image"] = reference_input(label="First frame (optional)", height=96, elem_id="image")
@@ -133,7 +135,7 @@ def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
                 label="Last frame (optional)", height=96, elem_id="last-image", visible=offer.last_image
             )
             inputs["reference_video"] = clip_input(
-                label="Clip to continue (optional)", height=96, elem_id="clip", visible=offer.video
+                label="Clip (optional)", height=96, elem_id="clip", visible=offer.video
             )
     crop = gr.HTML("", elem_id="crop", js_on_load=None)
     with gr.Row(elem_classes="os-actions"):

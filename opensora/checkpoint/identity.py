@@ -68,6 +68,8 @@ def read_header(path: Path) -> Header:
         entries = json.loads(text)
         metadata = entries.pop("__metadata__", {})
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+        if not (isinstance(metadata, dict) and all(type(n) is int for shape in shapes.values() for n in shape)):
+            raise TypeError
         expected = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise IdentityError(f"{path.name} is not a safetensors file, or its beginning is damaged.") from None

@@ -1,0 +1,140 @@
+"""Chat completions of an OpenAI-compatible endpoint, over httpx, that come in time and in size or not at all."""
+
+import asyncio
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opensora.pipelines.errors import RefineError
+
+if TYPE_CHECKING:
+    import httpx
+
+VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+"""Either of them sets an endpoint up."""
+PUBLIC_URL = "https://api.openai.com/v1"
+"""Where a key is for when no address is given."""
+PUBLIC_MODEL = "gpt-4o-mini"
+"""Model that is asked for when none is named; local servers mostly have one and take any name."""
+CONNECT_SECONDS = 5.0
+"""Until a connection has to be there."""
+TOTAL_SECONDS = 60.0
+"""Until all answers have to be there, whatever the endpoint does meanwhile."""
+RETRY_SECONDS = 0.5
+"""Pause before the one retry after an error of the server."""
+MAX_BYTES = 256 * 1024
+"""Of an answer."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where chat completions come from."""
+
+    url: str = field(repr=False)
+    """Address up to and without ``/chat/completions``."""
+    key: str = field(repr=False)
+    """Sent as the bearer token; empty for none."""
+    model: str
+    """Name of the model."""
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+        except ValueError:
+            good = False
+        if not good or not self.url.isprintable():
+            raise RefineError("OPENAI_BASE_URL is no address such as http://localhost:8000/v1, without a user in it.")
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise RefineError("OPENAI_API_KEY holds characters that no key has; copy it again.")
+
+
+def from_environment() -> Endpoint | None:
+    """The endpoint of ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` and ``OPENAI_MODEL``; ``None`` without the first two.
+
+    Raises:
+        RefineError: an address or a key that cannot be one.
+    """
+    url, key, model = (os.environ.get(f"OPENAI_{name}", "").strip() for name in ("BASE_URL", "API_KEY", "MODEL"))
+    return Endpoint(url or PUBLIC_URL, key, model or PUBLIC_MODEL) if url or key else None
+
+
+def ask(endpoint: Endpoint, system: str, texts: list[str]) -> list[str]:
+    """The answer to each text.
+
+    Raises:
+        RefineError: the endpoint cannot be reached, refuses, fails twice, answers nonsense, too much, or not in time.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_ask(endpoint, system, texts))
+    with ThreadPoolExecutor(1) as pool:  # the caller's thread runs an event loop already
+        return pool.submit(asyncio.run, _ask(endpoint, system, texts)).result()
+
+
+async def _ask(endpoint: Endpoint, system: str, texts: list[str]) -> list[str]:
+    import httpx
+
+    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {})
+    timeout = httpx.Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        async with asyncio.timeout(TOTAL_SECONDS), httpx.AsyncClient(headers=headers, timeout=timeout) as client:
+            return [await _answer(client, endpoint, system, text) for text in texts]
+    except httpx.ConnectTimeout:
+        raise _unreachable() from None
+    except (TimeoutError, httpx.TimeoutException):
+        raise RefineError(f"The endpoint did not answer within {TOTAL_SECONDS:g} seconds; try again later.") from None
+    except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol):
+        raise _unreachable() from None
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        raise RefineError(f"The endpoint's answer broke off or is no HTTP ({type(error).__name__}).") from None
+
+
+def _unreachable() -> RefineError:
+    return RefineError("The endpoint cannot be reached; check OPENAI_BASE_URL and that the server runs.")
+
+
+async def _answer(client: "httpx.AsyncClient", endpoint: Endpoint, system: str, text: str) -> str:
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}],
+        "stream": False,
+    }
+    status, data = await _post(client, f"{endpoint.url.rstrip('/')}/chat/completions", body)
+    if status >= 500:
+        await asyncio.sleep(RETRY_SECONDS)
+        status, data = await _post(client, f"{endpoint.url.rstrip('/')}/chat/completions", body)
+    if status != 200:
+        raise _refused(status)
+    try:
+        content = json.loads(data)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        content = None
+    if not isinstance(content, str):
+        raise RefineError("The endpoint's answer is no chat completion; OPENAI_BASE_URL mostly ends in /v1.")
+    return content
+
+
+async def _post(client: "httpx.AsyncClient", url: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    """Status and body of an answer."""
+    data = bytearray()
+    async with client.stream("POST", url, json=body) as response:
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > MAX_BYTES:
+                raise RefineError(f"The endpoint's answer has more than {MAX_BYTES // 1024} kB; that is no prompt.")
+    return response.status_code, bytes(data)
+
+
+def _refused(status: int) -> RefineError:
+    if status in (401, 403):
+        return RefineError(f"The endpoint does not accept the key ({status}); check OPENAI_API_KEY.")
+    if status == 404:
+        return RefineError("The endpoint has no such address or model (404); check OPENAI_BASE_URL and OPENAI_MODEL.")
+    if status == 429:
+        return RefineError("The endpoint asks to slow down, or the account is used up (429); try again later.")
+    return RefineError(f"The endpoint answered {status}; try again later.")

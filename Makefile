@@ -5,7 +5,7 @@
 #   make bench       measure the bundled checkpoint against the committed prompts
 #   make train-tiny  train the bundled checkpoint again (resumes where it stopped)
 #   make colossalai  add the optional colossalai layer
-#   make test-colossalai  test that layer, in an environment of its own (.venv-colossalai)
+#   make test-colossalai  test that layer and bitsandbytes, in an environment of its own (.venv-colossalai)
 #   make clean       remove caches and what running left behind, keep .venv and outputs
 
 SHELL := /bin/bash
@@ -107,7 +107,7 @@ OWN := .venv-colossalai
 test-colossalai:
 	@$(MAKE) --no-print-directory VENV=$(OWN) $(OWN)/.pytest-installed $(OWN)/.colossalai-installed
 	OMP_NUM_THREADS=1 OPENSORA_REQUIRE_COLOSSALAI=1 \
-	  $(OWN)/bin/python -m pytest tests/acceleration/shardformer $(ARGS)
+	  $(OWN)/bin/python -m pytest tests/acceleration/shardformer tests/models/test_text_precision.py $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

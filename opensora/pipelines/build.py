@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from opensora.models.text.precision import QUANTISED, TextSettings, check_precision
 from opensora.pipelines.bundle import Bundle, find_bundle
 from opensora.pipelines.families import family_of
 from opensora.pipelines.families.base import Family
 from opensora.pipelines.models import Models, Networks, PipelineConfig
 from opensora.pipelines.plan import ExecutionPlan, choose_device, choose_dtype, device_name, dtype_name, versions
 
-_Key = tuple[str, str, torch.dtype, torch.dtype, bool]
+_Key = tuple[str, str, torch.dtype, TextSettings, bool]
 
 
 class _Shelf:
@@ -66,6 +67,7 @@ def build_models(
     device: str | None = None,
     dtype: str | None = None,
     text_dtype: str = "fp32",
+    shardformer: str = "off",
 ) -> Models:
     """The networks for a mode and a resolution, ready to run, loaded at most once.
 
@@ -77,7 +79,8 @@ def build_models(
             can do it.
         device: such as ``cpu`` or ``cuda:0``; ``None`` for the best of this machine.
         dtype: of the denoiser and the autoencoder, ``bf16`` or ``fp32``; ``None`` for what suits the device.
-        text_dtype: of the text encoder.
+        text_dtype: precision of the text encoder: ``fp32``, ``bf16``, or by bitsandbytes ``int8`` or ``nf4`` (4 bits).
+        shardformer: colossalai's policy for T5: ``on``, ``auto`` where it can be used, or ``off``; the same numbers.
 
     Raises:
         ValueError: no such weights, weights that are not here or damaged, or no such device; a sentence says what to
@@ -85,20 +88,21 @@ def build_models(
     """
     bundle = model if isinstance(model, Bundle) else find_bundle(model, mode, resolution)
     place = choose_device(device)
-    kind, text_kind = choose_dtype(dtype, place), choose_dtype(text_dtype, place)
-    key = (bundle.key, str(place), kind, text_kind, enable_optimization)
+    check_precision(text_dtype, place)
+    kind, text = choose_dtype(dtype, place), TextSettings(text_dtype, shardformer)
+    key = (bundle.key, str(place), kind, text, enable_optimization)
     family = family_of(bundle)
-    networks = _SHELF.get(key, lambda: family.load(bundle, place, kind, text_kind, enable_optimization))
+    networks = _SHELF.get(key, lambda: family.load(bundle, place, kind, text, enable_optimization))
     plan = ExecutionPlan(
         device=str(place),
         device_name=device_name(place),
         dtype=dtype_name(kind),
-        text_dtype=dtype_name(text_kind),
+        text_dtype=text_dtype,
         backend=f"torch sdpa, {'cudnn' if place.type == 'cuda' else 'oneDNN' if place.type == 'cpu' else 'mps'}",
         threads=torch.get_num_threads(),
         batch=1,
         optimized=enable_optimization,
-        versions=versions(),
+        versions=versions(*(["bitsandbytes"] if text_dtype in QUANTISED else [])),
         weights=networks.weights,
     )
     config = _config(bundle, family, mode, resolution, plan, networks.vae)
@@ -106,11 +110,10 @@ def build_models(
     return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config)
 
 
-def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool, text_dtype: str = "fp32") -> bool:
-    """Whether :func:`build_models` would load nothing."""
+def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool) -> bool:
+    """Whether :func:`build_models` would load nothing, the text encoder being the usual one."""
     place = choose_device(device)
-    kinds = choose_dtype(dtype, place), choose_dtype(text_dtype, place)
-    return _SHELF.holds((bundle.key, str(place), *kinds, optimized))
+    return _SHELF.holds((bundle.key, str(place), choose_dtype(dtype, place), TextSettings(), optimized))
 
 
 def release_models() -> None:

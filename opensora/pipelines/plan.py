@@ -23,7 +23,7 @@ class ExecutionPlan:
     dtype: str
     """Of the denoiser and the autoencoder: ``bf16`` or ``fp32``."""
     text_dtype: str
-    """Of the text encoder."""
+    """Precision of the text encoder: ``fp32``, ``bf16``, ``int8`` or ``nf4``."""
     backend: str
     """Kernels: torch's scaled dot-product attention on its own choice of libraries."""
     threads: int
@@ -111,10 +111,10 @@ def _cpu_features() -> dict[str, Any]:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of :data:`PACKAGES`."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python, of :data:`PACKAGES` and of more packages."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -7,6 +7,7 @@ import torch
 
 from opensora.checkpoint.layout import CLIP, T5
 from opensora.models.text.embedding_cache import EmbeddingCache
+from opensora.models.text.precision import QUANTISED
 from opensora.pipelines.plan import device_name, versions
 from opensora.pipelines.speed import cache_folder
 
@@ -23,13 +24,14 @@ def text_cache(encoder: Path, weights: str, precision: str, device: torch.device
         precision: in which it computes, such as ``fp32``.
         device: where it computes.
     """
-    known = versions()
+    more = ["bitsandbytes"] if precision in QUANTISED else []
+    known = versions(*more)
     identity = {
         "weights": weights,
         "files": [_digest(encoder / name) for name in COMPANIONS],
         "precision": precision,
         "device": [device.type, device_name(device)],
-        "versions": [known[name] for name in ("torch", "transformers", "tokenizers")],
+        "versions": [known[name] for name in ("torch", "transformers", "tokenizers", *more)],
     }
     return EmbeddingCache(identity, cache_folder() / "text")
 

@@ -79,11 +79,11 @@ def clip_config(**values: object) -> CLIPTextConfig:
     )
 
 
-def write_clip(folder: Path) -> Path:
+def write_clip(folder: Path, **config: object) -> Path:
     """A CLIP text encoder with random weights; returns its folder."""
     size = write_clip_tokenizer(folder)
     torch.manual_seed(0)
-    CLIPTextModel(clip_config(vocab_size=size)).save_pretrained(folder)
+    CLIPTextModel(clip_config(vocab_size=size, **config)).save_pretrained(folder)
     return folder
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 from pipelines.bundles import write_bundle
 
+from opensora.acceleration.shardformer import apply
 from opensora.models.stdit.stdit3 import STDiT3
+from opensora.models.text import precision
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.pipelines.build import build_models, is_built, release_models
 from opensora.pipelines.bundle import load_bundle
@@ -102,6 +104,26 @@ def test_what_is_returned_is_ready_to_run(bundle_folder: Path) -> None:
     assert set(config.plan.weights) == {"stdit", "vae", "text"}
     assert all(len(digest) == 64 for digest in config.plan.weights.values())
     json.dumps(config.plan.to_json())
+
+
+def test_the_text_encoder_s_precision_and_policy_are_chosen_apart(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "find_spec", lambda package: None)
+    monkeypatch.setattr(apply, "find_spec", lambda package: None)
+    apply.obstacle.cache_clear()
+    apply._say_once.cache_clear()
+    models = build(bundle_folder, text_dtype="bf16", shardformer="auto")
+    assert models.text_encoder.t5.model.dtype == torch.bfloat16 and models.config.plan.text_dtype == "bf16"
+    assert "shardformer is not used: colossalai is not installed" in caplog.text
+    assert next(models.stdit.parameters()).dtype == torch.float32
+    with pytest.raises(ValueError, match="shardformer cannot be used: colossalai is not installed"):
+        build(bundle_folder, shardformer="on")
+    with pytest.raises(ValueError, match="The text precision nf4 needs bitsandbytes"):
+        build(bundle_folder, text_dtype="nf4")
+    with pytest.raises(ValueError, match="Got the text precision 'fp8'; choose one of fp32, bf16, int8, nf4"):
+        build(bundle_folder, text_dtype="fp8")
+    apply.obstacle.cache_clear()
 
 
 def test_optimisation_changes_rounding_only(bundle_folder: Path) -> None:

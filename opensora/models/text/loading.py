@@ -141,8 +141,8 @@ def _refuse_misfits(where: str, kind: Kind, found: Mapping[str, Any]) -> None:
 
 def _refuse_whole_numbers(folder: Path, kind: Kind, network: nn.Module) -> None:
     """transformers reads quantised weights without their scales; here that is an error."""
-    fractions = {name for name, value in network.state_dict().items() if value.is_floating_point()}
+    weights = network.state_dict()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as reader:
-            names = [name for name in list(reader.keys()) if name.removeprefix(kind.prefix) in fractions]
+            names = [name for name in list(reader.keys()) if name.removeprefix(kind.prefix) in weights]
             refuse_quantised({name: reader.get_slice(name).get_dtype() for name in names})

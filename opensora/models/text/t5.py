@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from opensora.models.text.conditioner import HFEmbedder
 from opensora.models.text.embedding_cache import EmbeddingCache
+from opensora.models.text.precision import TextSettings
 
 
 class T5Embedder:
@@ -46,18 +47,24 @@ class T5Encoder:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, max_length: int = 300, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        cls,
+        source: str | Path,
+        max_length: int = 300,
+        settings: TextSettings | None = None,
+        device: torch.device | str = "cpu",
     ) -> Self:
         """Load a T5 encoder from a folder or hub id.
 
         Args:
             max_length: tokens that are read of a prompt; 300 for the published networks.
-            dtype: float32 or bfloat16.
+            settings: precision and policy; ``None`` for float32 as it is.
+            device: where it runs.
 
         Raises:
-            ValueError: float16, in which T5 overflows.
+            ValueError: files that are not of such an encoder, or settings that cannot be had here.
         """
-        embedder = HFEmbedder(source, max_length, hf_module="T5EncoderModel", dtype=dtype)
+        loading = (settings or TextSettings()).loading(device)
+        embedder = HFEmbedder(source, max_length, hf_module="T5EncoderModel", **loading)
         embedder.to(device)
         return cls(T5Embedder(embedder))
 

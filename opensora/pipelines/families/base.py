@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from opensora.models.text.precision import TextSettings
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.cost import Shape
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
@@ -18,7 +19,7 @@ class Family(Protocol):
     """A generation of networks: how it is loaded, what it costs, and its stages."""
 
     def load(
-        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
+        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool
     ) -> Networks:
         """The networks of a bundle, ready to run.
 

@@ -24,6 +24,7 @@ from opensora.models.autoencoder import read_config as read_config_v2
 from opensora.models.stdit.config import STDiT3Config
 from opensora.models.stdit.stdit3 import STDiT3
 from opensora.models.stdit.stdit3_v12 import STDiT3V12
+from opensora.models.text.precision import TextSettings
 from opensora.models.text.t5 import T5Encoder
 from opensora.models.vae_v12 import windows as vae_v12
 from opensora.models.vae_v12.config import VAEv12Config
@@ -38,7 +39,6 @@ from opensora.pipelines.cost import Shape
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.parts import CONDITION_FRAMES, Part
 from opensora.pipelines.pixels import count_windows, decode, encode_frames, to_frames
-from opensora.pipelines.plan import dtype_name
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.text_cache import text_cache
@@ -56,7 +56,7 @@ class V13:
     vae_type: type[Any] = OpenSoraVAE_V1_3
 
     def load(
-        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
+        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool
     ) -> Networks:
         start = time.perf_counter()
         places = bundle.weights()
@@ -64,7 +64,7 @@ class V13:
         vae = self.vae_type.from_pretrained(places.vae, **bundle.published("vae"))
         with no_bar():
             text_encoder = T5Encoder.from_pretrained(
-                places.text, max_length=stdit.config.model_max_length, dtype=text_dtype, device=str(device)
+                places.text, max_length=stdit.config.model_max_length, settings=text, device=device
             )
         stdit = stdit.to(device).requires_grad_(False)
         vae = vae.to(device, dtype).requires_grad_(False)
@@ -73,7 +73,7 @@ class V13:
             vae = vae.to(memory_format=torch.channels_last_3d)
         text_encoder.y_embedder = stdit.y_embedder
         hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
-        text_encoder.cache = text_cache(places.text, hashes["text"], dtype_name(text_dtype), device)
+        text_encoder.cache = text_cache(places.text, hashes["text"], text.precision, device)
         log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, text_encoder, stdit, hashes)
 

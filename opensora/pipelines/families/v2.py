@@ -7,7 +7,6 @@ normalised float32 (1, C, T, H, W).
 import logging
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -25,6 +24,8 @@ from opensora.models.autoencoder import read_config
 from opensora.models.mmdit.config import OPEN_SORA_2, MMDiTConfig
 from opensora.models.mmdit.mmdit import MMDiT
 from opensora.models.text.conditioner import HFEmbedder
+from opensora.models.text.embedding_cache import CachedEmbedder
+from opensora.models.text.precision import QUANTISED, TextSettings, loading_settings
 from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D
 from opensora.nn.memory_format import convert
 from opensora.pipelines import cost
@@ -36,6 +37,7 @@ from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.pixels import encode_frames, to_frames
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
+from opensora.pipelines.text_cache import text_cache
 from opensora.sampling.denoise import SamplingOption, sample_video
 from opensora.sampling.given_frames import TEXT_ONLY
 from opensora.sampling.latents import draw_noise
@@ -44,40 +46,15 @@ log = logging.getLogger(__name__)
 
 CLIP_TOKENS = 77
 """Tokens that CLIP reads of a text."""
-KEPT_TEXTS = 32
 VALUES = ("img", "cond", "txt", "y_vec")
 """What the network is told in its own dtype; times and places stay in float32."""
-
-
-class Remembering:
-    """A text encoder that keeps the features of recent texts."""
-
-    def __init__(self, embedder: HFEmbedder) -> None:
-        self.embedder = embedder
-        self._kept: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
-
-    def __call__(self, texts: list[str], **options: int) -> Tensor:
-        """Features (texts, ...) as :class:`HFEmbedder` gives them, one text at a time so that the company of others
-        changes no bit."""
-        return torch.cat([self._one(text, options) for text in texts])
-
-    def _one(self, text: str, options: dict[str, int]) -> Tensor:
-        if options.get("seq_align", 1) == 1:
-            options = {}  # nothing is added, whatever stands beside it
-        key = (text, *sorted(options.items()))
-        if key not in self._kept:
-            self._kept[key] = self.embedder([text], **options)
-        self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_TEXTS:
-            self._kept.popitem(last=False)
-        return self._kept[key]
 
 
 class TextEncoders:
     """What ``build_models`` returns as ``text_encoder`` for 2.0."""
 
-    def __init__(self, t5: HFEmbedder, clip: HFEmbedder) -> None:
-        self.t5, self.clip = Remembering(t5), Remembering(clip)
+    def __init__(self, t5: CachedEmbedder, clip: CachedEmbedder) -> None:
+        self.t5, self.clip = t5, clip
 
     def embedders(self) -> list[HFEmbedder]:
         """Both, T5 first."""
@@ -91,25 +68,19 @@ class V2:
     vae_type: type[Any] = AutoencoderKLCausal3D
 
     def load(
-        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text_dtype: torch.dtype, optimize: bool
+        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool
     ) -> Networks:
         start = time.perf_counter()
         places = bundle.weights()
         assert places.clip is not None, "a bundle of 2.0 has a CLIP encoder"
         mmdit = MMDiT.from_pretrained(places.stdit, dtype=dtype, default=self.published, **bundle.published("stdit"))
         vae = self.vae_type.from_pretrained(places.vae, **bundle.published("vae"))
-        with no_bar():
-            encoders = TextEncoders(
-                HFEmbedder(places.text, bundle.card.text_tokens, hf_module="T5EncoderModel", dtype=text_dtype),
-                HFEmbedder(places.clip, _clip_tokens(places.clip), hf_module="CLIPTextModel", dtype=text_dtype),
-            )
-        for embedder in encoders.embedders():
-            embedder.hf_module.to(device)
+        hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
+        encoders = _encoders(places.text, places.clip, hashes, bundle.card.text_tokens, text, device)
         mmdit, vae = mmdit.to(device).requires_grad_(False), vae.to(device, dtype).requires_grad_(False)
         _check_together(mmdit, vae, encoders)
         if optimize and device.type != "mps":  # where it was never tried
             convert(vae, torch.channels_last_3d)
-        hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
         log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, encoders, mmdit, hashes)
 
@@ -263,6 +234,20 @@ def decoding_flops(vae_type: type[Any], config: Any, size: tuple[int, int, int])
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.decode(latents)
     return float(counter.get_total_flops())
+
+
+def _encoders(
+    t5: Path, clip: Path, hashes: dict[str, str], tokens: int, text: TextSettings, device: torch.device
+) -> TextEncoders:
+    """Both text encoders on the device; CLIP, a fortieth of T5's size, is not quantised."""
+    gist = "bf16" if text.precision in QUANTISED else text.precision
+    with no_bar():
+        details = HFEmbedder(t5, tokens, hf_module="T5EncoderModel", **text.loading(device))
+        whole = HFEmbedder(clip, _clip_tokens(clip), hf_module="CLIPTextModel", **loading_settings(gist, device))
+    return TextEncoders(
+        CachedEmbedder(details.to(device), text_cache(t5, hashes["text"], text.precision, device)),
+        CachedEmbedder(whole.to(device), text_cache(clip, hashes["clip"], gist, device)),
+    )
 
 
 def _check_together(mmdit: MMDiT, vae: Any, encoders: TextEncoders) -> None:

@@ -17,6 +17,7 @@ from opensora.checkpoint.locate import resolve
 from opensora.checkpoint.safetensors_io import load_strict
 from opensora.config import from_dict
 from opensora.models.distribution import DiagonalGaussianDistribution
+from opensora.nn.tiling import EachTile
 
 FOREIGN = ("architectures", "model_type", "_class_name")
 """Entries that only other libraries write into a config.json."""
@@ -43,6 +44,8 @@ class Autoencoder(nn.Module, ABC):
         super().__init__()
         self.patch_size = config.patch_size
         self.in_channels = config.in_channels
+        self.each_tile: EachTile = map
+        """How tiles and windows are coded."""
 
     @classmethod
     def from_pretrained(
@@ -171,10 +174,10 @@ def cut_frames(x: Tensor, num_frames: int | None) -> Tensor:
     return x[:, :, :num_frames]
 
 
-def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int | None) -> Tensor:
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int | None, each_tile: EachTile = map) -> Tensor:
     """``function(x)`` for `size` samples at a time where no gradient is needed; all at once with None."""
     size = x.shape[0] if torch.is_grad_enabled() else size or x.shape[0]
-    return torch.cat([function(part) for part in x.split(size)]) if size < x.shape[0] else function(x)
+    return torch.cat(list(each_tile(function, x.split(size)))) if size < x.shape[0] else function(x)
 
 
 def read_config(config_type: type, path: Path) -> Any:

@@ -5,9 +5,11 @@ D = A * K width of the network.
 
 A layer projects queries, keys and values and calls a core: :func:`attention`, :func:`sequence_attention` for tokens
 that know their places, or :func:`grid_attention` for tokens on a grid. The cores own windows, rotary embedding, masks
-and softmax, and see all heads of all tokens, so sequence parallelism can wrap them without a second forward.
+and softmax, and see all heads of all tokens, so sequence parallelism can wrap them without a second forward: every
+module that calls one of the last two holds it as ``core``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +22,8 @@ from opensora.nn.rope import Rotation, rotate
 
 Grid = tuple[int, int, int]
 """Tokens along T, H and W."""
+Core = Callable[..., Tensor]
+"""Attention with the arguments of :func:`sequence_attention` or of :func:`grid_attention`."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
@@ -116,6 +120,7 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, qk_norm: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.core: Core = grid_attention
         self.qkv = nn.Linear(dim, 3 * dim)
         self.q_norm = RMSNorm(dim // num_heads) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(dim // num_heads) if qk_norm else nn.Identity()
@@ -124,7 +129,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, grid: Grid, window: Grid, rotation: Rotation | None = None) -> Tensor:
         """Tokens (B, N, D) to (B, N, D); see :func:`grid_attention` for ``grid``, ``window`` and ``rotation``."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # (B, N, A, K)
-        out = grid_attention(self.q_norm(q), self.k_norm(k), v, grid, window, rotation)
+        out = self.core(self.q_norm(q), self.k_norm(k), v, grid, window, rotation)
         return self.proj(out.flatten(2))
 
 

@@ -4,15 +4,17 @@ A tile is coded without its surroundings, so the result is close to that of the 
 networks are used this way. Legend: B batch, C channels, T frames, H, W rows and columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 Coder = Callable[[Tensor], Tensor]
 """(B, C, T, H, W) -> (B, C', T', H', W')."""
+EachTile = Callable[[Callable[[Any], Tensor], Sequence[Any]], Iterable[Tensor]]
+"""Codes tiles one by one and gives the results in order, as ``map`` does, which is the one of a single process."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,20 @@ class Tiles:
         return [start for start in range(0, length, self.step) if start == 0 or length - start >= least]
 
 
-def code_in_space(coder: Coder, x: Tensor, tiles: Tiles) -> Tensor:
+def code_in_space(coder: Coder, x: Tensor, tiles: Tiles, each_tile: EachTile = map) -> Tensor:
     """``coder(x)`` of (B, C, T, H, W), a tile of rows and columns at a time.
 
     A tile fades over from the one above, then from the one on its left, both already faded.
     """
+    tops, lefts = tiles.starts(x.shape[3]), tiles.starts(x.shape[4])
+    pieces = [x[:, :, :, top : top + tiles.size, left : left + tiles.size] for top in tops for left in lefts]
+    coded = iter(each_tile(coder, pieces))
     above: list[Tensor] = []
     rows = []
-    for top in tiles.starts(x.shape[3]):
+    for _ in tops:
         row: list[Tensor] = []
-        for left in tiles.starts(x.shape[4]):
-            tile = coder(x[:, :, :, top : top + tiles.size, left : left + tiles.size])
+        for _ in lefts:
+            tile = next(coded)
             if above:
                 tile = fade(above[len(row)], tile, tiles.blend, axis=3)
             if row:
@@ -71,7 +76,9 @@ def code_in_space(coder: Coder, x: Tensor, tiles: Tiles) -> Tensor:
     return torch.cat(rows, dim=3)
 
 
-def code_in_time(coder: Coder, x: Tensor, tiles: Tiles, causal: bool, least: int = 1) -> Tensor:
+def code_in_time(
+    coder: Coder, x: Tensor, tiles: Tiles, causal: bool, least: int = 1, each_tile: EachTile = map
+) -> Tensor:
     """``coder(x)`` of (B, C, T, H, W), a tile of frames at a time; the last tile reads and gives all that is left.
 
     Args:
@@ -81,21 +88,21 @@ def code_in_time(coder: Coder, x: Tensor, tiles: Tiles, causal: bool, least: int
         causal: whether a tile's first frame is coded on its own, as in networks that take 1 + n k frames. A tile then
             reads a frame more, and of all but the first tile the coded first frame is dropped.
         least: frames of a tile, the first one aside; fewer are left to the tile before.
+        each_tile: how the coder is called.
 
     Returns:
         (B, C', T', H', W').
     """
     alone = int(causal)
-    starts = tiles.starts(x.shape[2], least + alone)
+    *starts, last = tiles.starts(x.shape[2], least + alone)
+    pieces = [x[:, :, start : start + tiles.size + alone] for start in starts] + [x[:, :, last:]]
     before: Tensor | None = None
     parts = []
-    for start in starts:
-        last = start == starts[-1]
-        tile = coder(x[:, :, start:] if last else x[:, :, start : start + tiles.size + alone])
+    for number, tile in enumerate(each_tile(coder, pieces)):
         first = alone
         if before is not None:
             tile, first = fade(before, tile[:, :, alone:], tiles.blend, axis=2), 0
-        parts.append(tile if last else tile[:, :, : tiles.keep + first])
+        parts.append(tile if number == len(starts) else tile[:, :, : tiles.keep + first])
         before = tile
     return torch.cat(parts, dim=2)
 

@@ -77,7 +77,7 @@ class DCAE(Autoencoder):
     def _encode(self, x: Tensor) -> Tensor:
         time = self.config.time_tiles(encode=True)
         if self.config.use_temporal_tiling and x.shape[2] > time.size:
-            return code_in_time(self._encode_in_space, x, time, causal=False)
+            return code_in_time(self._encode_in_space, x, time, causal=False, each_tile=self.each_tile)
         return self._encode_in_space(x)
 
     def _decode(self, z: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class DCAE(Autoencoder):
         if self.config.use_temporal_tiling and z.shape[2] > time.size:
             # A tile of one latent frame would decode to one frame, as a picture does, instead of four.
             least = 1 if self.config.compat == "published" else 2
-            return code_in_time(self._decode_in_space, z, time, causal=False, least=least)
+            return code_in_time(self._decode_in_space, z, time, False, least, self.each_tile)
         return self._decode_in_space(z)
 
     def _encode_in_space(self, x: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class DCAE(Autoencoder):
     def _in_space(self, coder: Coder, x: Tensor, encode: bool) -> Tensor:
         tiles = self.config.space_tiles(encode)
         if self.config.use_spatial_tiling and max(x.shape[3:]) > tiles.size:
-            return code_in_space(coder, x, tiles)
+            return code_in_space(coder, x, tiles, self.each_tile)
         return coder(x)
 
 

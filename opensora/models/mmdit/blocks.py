@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from opensora.models.mmdit.config import MMDiTConfig
 from opensora.models.mmdit.layers import Modulation, QKNorm, StreamAttention
-from opensora.nn.attention import sequence_attention
+from opensora.nn.attention import Core, sequence_attention
 from opensora.nn.norm import modulated_layer_norm
 from opensora.nn.rope import Rotation
 
@@ -23,6 +23,7 @@ class DoubleStreamBlock(nn.Module):
         super().__init__()
         dim = config.hidden_size
         args = (dim, config.num_heads, config.qkv_bias, config.fused_qkv)
+        self.core: Core = sequence_attention
         self.img_mod = Modulation(dim, double=True)
         self.img_attn = StreamAttention(*args)
         self.img_mlp = _perceptron(dim, config.mlp_dim)
@@ -46,7 +47,7 @@ class DoubleStreamBlock(nn.Module):
         txt_heads = self.txt_attn.heads(modulated_layer_norm(txt, *txt_mod[:2]))
         img_heads = self.img_attn.heads(modulated_layer_norm(img, *img_mod[:2]))
         q, k, v = (torch.cat(pair, dim=1) for pair in zip(txt_heads, img_heads, strict=True))  # (B, M, A, K)
-        attended = sequence_attention(q, k, v, rotation).flatten(2)  # (B, M, D)
+        attended = self.core(q, k, v, rotation).flatten(2)  # (B, M, D)
         txt_attended, img_attended = attended.split((txt.shape[1], img.shape[1]), dim=1)
         img = _stream(img, img_mod, self.img_attn.proj(img_attended), self.img_mlp)
         txt = _stream(txt, txt_mod, self.txt_attn.proj(txt_attended), self.txt_mlp)
@@ -71,6 +72,7 @@ class SingleStreamBlock(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.num_heads = config.num_heads
+        self.core: Core = sequence_attention
         self.fused_qkv = config.fused_qkv
         self.widths = (dim, config.mlp_dim)
         if config.fused_qkv:
@@ -88,7 +90,7 @@ class SingleStreamBlock(nn.Module):
         shift, scale, gate = self.modulation(vec)
         q, k, v, hidden = self.project(modulated_layer_norm(x, shift, scale))
         q, k = self.norm(q, k)
-        attended = sequence_attention(q, k, v, rotation).flatten(2)  # (B, M, D)
+        attended = self.core(q, k, v, rotation).flatten(2)  # (B, M, D)
         return x + gate * self.linear2(torch.cat((attended, functional.gelu(hidden, approximate="tanh")), dim=-1))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -89,11 +89,11 @@ class AutoencoderKLCausal3D(Autoencoder):
 
         def in_space(part: Tensor) -> Tensor:
             if self.config.use_spatial_tiling and max(part.shape[3:]) > space.size:
-                return code_in_space(coder, part, space)
+                return code_in_space(coder, part, space, self.each_tile)
             return coder(part)
 
         if self.config.use_temporal_tiling and x.shape[2] > time.size:
-            return code_in_time(in_space, x, time, causal=True)
+            return code_in_time(in_space, x, time, causal=True, each_tile=self.each_tile)
         return in_space(x)
 
 

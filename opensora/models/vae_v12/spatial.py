@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from opensora.models.autoencoder import in_batches
 from opensora.models.autoencoder_2d.autoencoder import by_frame
 from opensora.models.vae_v12.config import SpatialConfig
+from opensora.nn.tiling import EachTile
 
 SCALE = 0.18215
 """Raw latents of frames are multiplied by it: the factor of Stable Diffusion 1. The weights are those of its successor,
@@ -26,6 +27,8 @@ class SpatialVAE(nn.Module):
 
         levels = len(config.block_out_channels)
         self.micro_batch_size = config.micro_batch_size
+        self.each_tile: EachTile = map
+        """How batches of frames are coded."""
         self.module: Any = AutoencoderKL(
             in_channels=config.in_channels,
             out_channels=config.in_channels,
@@ -46,4 +49,4 @@ class SpatialVAE(nn.Module):
         return self._by_frame(lambda frames: self.module.decode(frames).sample, z)
 
     def _by_frame(self, coder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return by_frame(lambda frames: in_batches(coder, frames, self.micro_batch_size), x)
+        return by_frame(lambda frames: in_batches(coder, frames, self.micro_batch_size, self.each_tile), x)

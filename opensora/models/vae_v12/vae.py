@@ -83,8 +83,8 @@ class OpenSoraVAE_V1_2(Autoencoder):
     def clip_posterior(self, frames: Tensor) -> DiagonalGaussianDistribution:
         """Latents of frames (B, C, T, H', W') -> the distribution of raw latents of the clip (B, C, T', H', W')."""
         windows = frame_windows(frames.shape[2], self.config)
-        moments = [self.temporal_vae.encode_moments(frames[:, :, a:b]) for a, b in windows]
-        return DiagonalGaussianDistribution(torch.cat(moments, dim=2))
+        moments = self.each_tile(self.temporal_vae.encode_moments, [frames[:, :, a:b] for a, b in windows])
+        return DiagonalGaussianDistribution(torch.cat(list(moments), dim=2))
 
     def decode_raw(self, z: Tensor, num_frames: int | None = None) -> Tensor:
         """Raw latents (B, C, T', H', W') -> pixels (B, 3, T, H, W).
@@ -99,8 +99,9 @@ class OpenSoraVAE_V1_2(Autoencoder):
         """
         self.check_latents(z)
         counts = decoded_frames(z.shape[2], num_frames, self.config)
-        windows = zip(latent_windows(z.shape[2], self.config), counts, strict=True)
-        frames = torch.cat([self.temporal_vae.decode(z[:, :, a:b], count) for (a, b), count in windows], dim=2)
+        windows = [z[:, :, a:b] for a, b in latent_windows(z.shape[2], self.config)]
+        decoded = self.each_tile(lambda i: self.temporal_vae.decode(windows[i], counts[i]), range(len(windows)))
+        frames = torch.cat(list(decoded), dim=2)
         return self.spatial_vae.decode(cut_frames(frames, num_frames) / SCALE)
 
     def normalize(self, z: Tensor) -> Tensor:

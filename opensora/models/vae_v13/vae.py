@@ -21,6 +21,7 @@ from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.vae_v13.normalization import over_frames
 from opensora.models.vae_v13.windows import fill_up, frame_windows, join_windows, latent_frames, latent_windows
 from opensora.nn.memory_format import convert
+from opensora.nn.tiling import EachTile
 
 
 class OpenSoraVAE_V1_3(nn.Module):
@@ -31,6 +32,8 @@ class OpenSoraVAE_V1_3(nn.Module):
         self.config = config
         self.patch_size = config.patch_size
         self.latent_channels = config.z_channels
+        self.each_tile: EachTile = map
+        """How windows are coded."""
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
@@ -121,11 +124,11 @@ class OpenSoraVAE_V1_3(nn.Module):
         windows = [x[:, :, start:stop] for start, stop in frame_windows(x.shape[2], self.config)]
         if self.config.compat == "right":
             windows = [fill_up(window, self.patch_size[0]) for window in windows]
-        return join_windows(map(self.encoder, windows), overlap=False)
+        return join_windows(self.each_tile(self.encoder, windows), overlap=False)
 
     def _decode_windows(self, z: Tensor) -> Tensor:
-        windows = latent_windows(z.shape[2], self.config)
-        return join_windows((self.decoder(z[:, :, a:b]) for a, b in windows), self.config.temporal_overlap)
+        windows = [z[:, :, a:b] for a, b in latent_windows(z.shape[2], self.config)]
+        return join_windows(self.each_tile(self.decoder, windows), self.config.temporal_overlap)
 
     def _in_batches(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         size = x.shape[0] if torch.is_grad_enabled() else self.config.micro_batch_size or x.shape[0]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -19,13 +20,18 @@ class Workers:
     """How many there are."""
 
     @classmethod
-    def start(cls) -> "Workers":
-        """Join the processes that ``torchrun`` started (its variables WORLD_SIZE, RANK ...), or be the only one."""
+    def start(cls, patience: timedelta | None = None) -> "Workers":
+        """Join the processes that ``torchrun`` started (its variables WORLD_SIZE, RANK ...), or be the only one.
+
+        Args:
+            patience: how long one waits for another; ``None`` for torch's own limits of 10 or 30 minutes.
+        """
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=patience)
         return cls(dist.get_rank(), count)
 
     @property

@@ -57,7 +57,7 @@ def generate(
     resolution: Annotated[str | None, typer.Option(help="Such as 144p or 256px; default: the model's own.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Width:height; 9:16 is upright. Default: 16:9.")] = None,
     length: Annotated[str, typer.Option(help="Seconds (2s) or frames (49f), up to 15 s; 1f makes a picture.")] = "2s",
-    motion_score: Annotated[int | None, typer.Option(help="Strength of motion, 1 to 7.")] = None,
+    motion_score: Annotated[str | None, typer.Option(help="Motion, 1 to 7, or dynamic: as the text suggests.")] = None,
     aesthetic_score: Annotated[float | None, typer.Option(help="Beauty, 0 to 10; 6.5 and more is excellent.")] = None,
     camera_motion: Annotated[
         str | None,
@@ -75,6 +75,10 @@ def generate(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: what suits the device.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the best.")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:STRENGTH]", help="LoRA weights; may be given several times.")
+    ] = None,
+    refine_prompt: Annotated[bool, typer.Option(help="Have a language model write the prompt anew, see docs.")] = False,
     cond_type: Annotated[str | None, typer.Option(help="Reference's place, such as i2v_tail or v2v_tail.")] = None,
     output: Annotated[
         str | None,
@@ -85,15 +89,16 @@ def generate(
     """Make a clip (MP4) or a picture (PNG) of a prompt."""
     log.setup(logging.DEBUG if verbose else logging.ERROR)
     with sentences(verbose):
+        from opensora.pipelines import loras
         from opensora.pipelines.request import GenerationRequest
 
         request = GenerationRequest(
-            prompt,
+            _refined(prompt) if refine_prompt else prompt,
             model=_model(model),
             resolution=resolution,
             aspect_ratio=aspect_ratio,
             length=length,
-            motion_score=motion_score,
+            motion_score=int(motion_score) if motion_score in set("1234567") else motion_score,
             aesthetic_score=aesthetic_score,
             camera_motion=camera_motion,
             steps=steps,
@@ -107,10 +112,20 @@ def generate(
             last_image=last_image,
             reference_video=video,
             cond_type=cond_type,
+            loras=tuple(map(loras.parse, lora or [])),
             dtype=dtype,
             device=device,
         )
         _generate(request.validated(), output)
+
+
+def _refined(prompt: str) -> str:
+    """The prompt as a language model writes it, shown; the prompt itself where that fails, with the reason."""
+    from opensora.pipelines.refine import improved
+
+    refined = improved(prompt)
+    typer.echo(refined.problem or f"Refined prompt: {refined.text}", err=bool(refined.problem))
+    return refined.text
 
 
 def _generate(request: "GenerationRequest", output: str | None) -> None:

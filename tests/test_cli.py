@@ -11,14 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import chat_server
 import pytest
 from hub_server import serve
 from PIL import Image
-from pipelines.bundles import write_bundle
+from pipelines.bundles import STDIT, write_bundle
+from pipelines.lora_files import write_lora
 from typer.testing import CliRunner, Result
 
 from opensora.cli import app
 from opensora.datasets.video_io import read_metadata, read_video
+from opensora.models.stdit.stdit3 import STDiT3
 from opensora.pipelines.build import release_models
 from opensora.pipelines.request import CAMERA_MOTIONS
 from opensora.pipelines.result import Progress
@@ -140,6 +143,35 @@ def test_every_option_reaches_the_request(bundle: Path, folder: Path) -> None:
     assert (told["plan"]["dtype"], told["plan"]["device"]) == ("bf16", "cpu")
 
 
+def test_loras_with_strengths_reach_the_clip(bundle: Path, folder: Path) -> None:
+    layers = ["x_embedder.proj", "final_layer.linear"]
+    for seed, name in enumerate(("one", "two")):
+        write_lora(folder / name, STDiT3(STDIT), layers, seed)
+    options = ("--lora", "one", "--lora", "two/adapter_model.safetensors:-0.5", "--length", "1f")
+    done = make(bundle, *options, "--output", "out/")
+    assert done.exit_code == 0, done.output
+    told = read_metadata(folder / "out" / "a-red-ball-001.png")["settings"]["loras"]
+    assert [(entry["name"], entry["strength"]) for entry in told] == [("one", 1.0), ("adapter_model.safetensors", -0.5)]
+
+
+def test_a_refined_prompt_is_shown_and_used_and_a_failure_keeps_the_given_one(
+    bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENSORA_REFINER", raising=False)
+    with chat_server.serve() as chat:
+        monkeypatch.setenv("OPENAI_BASE_URL", chat.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+        done = make(bundle, "--refine-prompt", "--length", "1f", "--output", "out/better.png")
+        assert done.stdout.startswith(f"Refined prompt: {chat.answer}\n")
+        assert read_metadata(folder / "out" / "better.png")["settings"]["prompt"] == chat.answer
+        chat.mode = "401"
+        done = make(bundle, "--refine-prompt", "--length", "1f", "--output", "out/same.png")
+    assert done.exit_code == 0 and "sk-secret" not in done.output
+    assert "The prompt was left as it is. The endpoint does not accept the key (401)" in done.stderr
+    assert read_metadata(folder / "out" / "same.png")["settings"]["prompt"] == "a red ball"
+
+
 def test_without_an_output_new_files_are_made_and_none_replaced(bundle: Path, folder: Path) -> None:
     for _ in range(2):
         assert make(bundle, "--length", "1f").exit_code == 0
@@ -159,6 +191,8 @@ def test_without_an_output_new_files_are_made_and_none_replaced(bundle: Path, fo
         (("--device", "tpu"), "this machine has"),
         (("--resolution", "720p"), "not t2v at 720p"),
         (("--steps", "many"), "Invalid value for"),
+        (("--motion-score", "often"), "Got the motion score 'often'; expected a whole number from 1 to 7"),
+        (("--lora", "nowhere:0.5"), "There is no LoRA 'nowhere'"),
         (("--nonsense",), "No such option"),
     ],
     ids=str,

@@ -8,6 +8,7 @@ import torch
 
 from opensora.checkpoint.errors import gigabytes
 from opensora.models import zoo
+from opensora.pipelines import loras
 from opensora.pipelines.build import is_built
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.cost import Shape
@@ -67,6 +68,7 @@ def estimate(request: GenerationRequest) -> Cost:
     """
     request = request.validated()
     bundle = request.bundle()
+    loras.require_for(request.loras, bundle)
     work = count(request, bundle)
     speeds = {stage: speed(stage, work.key, work.device, work.dtype) for stage in ("sampling", "decoding")}
     amounts = {"sampling": work.sampling, "decoding": work.decoding}

@@ -11,9 +11,9 @@ from PIL import Image
 
 from opensora.datasets.aspect import aspect_ratios, closest_aspect_ratio, pixel_size
 from opensora.models import zoo
-from opensora.pipelines import references
+from opensora.pipelines import loras, references
 from opensora.pipelines.bundle import COND_TYPES, Bundle, find_bundle
-from opensora.pipelines.errors import RequestError
+from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.parts import Part, plan_parts
 from opensora.pipelines.references import References
 from opensora.pipelines.texts import part_texts
@@ -29,6 +29,8 @@ MAX_SEED = 2**63 - 1
 CAMERA_MOTIONS = ("static", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out")
 """Camera motions that the 1.3 networks were captioned with."""
 DTYPES = ("bf16", "fp32")
+DYNAMIC = "dynamic"
+"""Motion score that a language model chooses for the prompt."""
 
 _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|f|frames?)\s*", re.IGNORECASE)
 
@@ -47,8 +49,8 @@ class GenerationRequest:
     """Width:height; ``None``: 16:9, or the closest to the reference image."""
     length: str | int = "2s"
     """Seconds (``"2s"``) or frames (``"49f"`` or a number), from one frame to 15 seconds."""
-    motion_score: int | None = None
-    """From 1 (very low) to 7 (extremely high)."""
+    motion_score: int | str | None = None
+    """From 1 (very low) to 7 (extremely high); ``dynamic``: what the prompt suggests to a language model."""
     aesthetic_score: float | None = None
     """From 0 (terrible) to 10; 6.5 and more is excellent."""
     camera_motion: str | None = None
@@ -75,6 +77,8 @@ class GenerationRequest:
     """Clip, a file or uint8 (T, H, W, 3), that the result continues from its end or, with ``v2v_tail``, leads to."""
     cond_type: str | None = None
     """One of :data:`COND_TYPES`, with a reference; ``None``: an image is the first frame, a clip is continued."""
+    loras: tuple[tuple[str | Path, float], ...] = ()
+    """Files or folders of LoRA weights for the denoiser, with strengths; they add up."""
     dtype: str | None = None
     """``bf16`` or ``fp32``; ``None``: what suits the device."""
     device: str | None = None
@@ -118,7 +122,7 @@ class GenerationRequest:
         done = dataclasses.replace(
             self,
             prompt=self.prompt.strip(),
-            motion_score=None if self.motion_score is None else int(self.motion_score),
+            motion_score=int(self.motion_score) if isinstance(self.motion_score, np.integer) else self.motion_score,
             aesthetic_score=None if self.aesthetic_score is None else float(self.aesthetic_score),
             model=self.model if isinstance(self.model, Path) else card.name,
             resolution=resolution,
@@ -134,6 +138,7 @@ class GenerationRequest:
             last_image=given.last,
             reference_video=given.video,
             cond_type=cond_type,
+            loras=loras.checked(self.loras),
         )
         done._check_parts(bundle)
         return done
@@ -202,7 +207,8 @@ class GenerationRequest:
             raise RequestError("prompt", "The prompt is empty; describe what the clip should show.")
 
     def _check_numbers(self) -> None:
-        _check_number("motion_score", self.motion_score, 1, 7, whole=True, optional=True)
+        if not (isinstance(self.motion_score, str) and self.motion_score == DYNAMIC):
+            _check_number("motion_score", self.motion_score, 1, 7, whole=True, optional=True)
         _check_number("aesthetic_score", self.aesthetic_score, 0, 10, optional=True)
         _check_number("steps", self.steps, 1, 1000, whole=True, optional=True)
         _check_number("guidance", self.guidance, 0, 100, optional=True)
@@ -259,7 +265,8 @@ class GenerationRequest:
             RequestError: the prompt's loops do not fit the parts, or nothing is left of it.
         """
         card, parts = bundle.card, self.parts(bundle)
-        motion, aesthetic = self.motion_score, self.aesthetic_score
+        motion = None if isinstance(self.motion_score, str) else self.motion_score
+        aesthetic = self.aesthetic_score
         try:
             return part_texts(
                 self.prompt,
@@ -310,16 +317,16 @@ def parse_length(length: str | int, fps: int) -> int:
         number = min(float(match[1]), 2.0 * longest)  # hundreds of digits make an infinite number
         seconds = match[2].lower().startswith("s")
         if not seconds and number != int(number):
-            raise RequestError("length", f"Got the length {_shown(length)}; frames are a whole number.")
+            raise RequestError("length", f"Got the length {shown(length)}; frames are a whole number.")
         frames = max(1, round(number * fps)) if seconds and number > 0 else int(number)
     elif isinstance(length, int | np.integer) and not isinstance(length, bool):
         frames = int(length)
     else:
-        raise RequestError("length", f"Got the length {_shown(length)}; write seconds as 2s or frames as 49f.")
+        raise RequestError("length", f"Got the length {shown(length)}; write seconds as 2s or frames as 49f.")
     if not 1 <= frames <= longest:
         raise RequestError(
             "length",
-            f"Got the length {_shown(length)}; from 1 frame to {MAX_SECONDS} seconds ({longest} frames) are possible.",
+            f"Got the length {shown(length)}; from 1 frame to {MAX_SECONDS} seconds ({longest} frames) are possible.",
         )
     return frames
 
@@ -333,12 +340,12 @@ def _check_number(
     kind = "a whole number" if whole else "a number"
     fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high  # never true of NaN
     if not fits:
-        raise RequestError(name, f"Got the {_words(name)} {_shown(value)}; expected {kind} from {low} to {high}.")
+        raise RequestError(name, f"Got the {_words(name)} {shown(value)}; expected {kind} from {low} to {high}.")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value is not None and not (isinstance(value, str) and value in choices):
-        raise RequestError(name, f"Got the {_words(name)} {_shown(value)}; choose one of {', '.join(choices)}.")
+        raise RequestError(name, f"Got the {_words(name)} {shown(value)}; choose one of {', '.join(choices)}.")
 
 
 def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str:
@@ -348,7 +355,7 @@ def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str
     if ratio not in offered:
         raise RequestError(
             "aspect_ratio",
-            f"Got the aspect ratio {_shown(ratio)}; choose one of {', '.join(offered)} (width:height).",
+            f"Got the aspect ratio {shown(ratio)}; choose one of {', '.join(offered)} (width:height).",
         )
     return ratio
 
@@ -356,18 +363,6 @@ def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str
 def _sentence(error: Exception) -> str:
     """The message of an error, beginning with a capital."""
     return str(error)[:1].upper() + str(error)[1:]
-
-
-def _shown(value: object) -> str:
-    """A value in an error, at most 40 characters of it."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str):
-        return repr(value[:40])
-    try:
-        return f"{value!r:.40}"
-    except ValueError:  # an integer of thousands of digits
-        return "a number of thousands of digits"
 
 
 def _words(field: str) -> str:

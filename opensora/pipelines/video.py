@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from opensora.pipelines import preflight, speed
+from opensora.pipelines import loras, preflight, speed
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.families import family_of
 from opensora.pipelines.models import Clip, Models
 from opensora.pipelines.pixels import check_picture
 from opensora.pipelines.preview import Preview
+from opensora.pipelines.refine import dynamic_motion
 from opensora.pipelines.reporter import Reporter
-from opensora.pipelines.request import MAX_SEED, GenerationRequest, RequestError, require_weights
+from opensora.pipelines.request import DYNAMIC, MAX_SEED, GenerationRequest, RequestError, require_weights
 from opensora.pipelines.result import CancelFlag, GenerationError, GenerationResult, OnProgress
 
 log = logging.getLogger(__name__)
@@ -71,16 +72,27 @@ def generate(
         request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
     bundle = request.bundle()
     require_weights(bundle)
+    files = loras.load(request.loras, bundle)
+    request, said = _with_motion(request)
     reporter = Reporter(on_progress, cancel)
     cost = preflight.estimate(request)
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
-    with _turn(reporter):
+    with _turn(reporter), ExitStack() as while_made:
         with _naming("loading"), reporter.stage("loading"):
-            models = _build(request, bundle)
+            models = while_made.enter_context(loras.worn(_build(request, bundle), files))
         with _computing(models), reporter.interrupting(*family_of(bundle).modules(models)):
             videos = _compute(request, bundle, models, reporter)
     _remember(request, bundle, reporter)
-    return _result(request, bundle, models, videos, reporter)
+    result = _result(request, bundle, models, videos, reporter)
+    return dataclasses.replace(result, settings=result.settings | loras.record(files), notes=[*said, *result.notes])
+
+
+def _with_motion(request: GenerationRequest) -> tuple[GenerationRequest, list[str]]:
+    """The request with a number where the motion is to follow the text, and a sentence on it."""
+    if request.motion_score != DYNAMIC:
+        return request, []
+    score, said = dynamic_motion(request.prompt)
+    return dataclasses.replace(request, motion_score=score), [said]
 
 
 def _build(request: GenerationRequest, bundle: Bundle) -> Models:
@@ -162,7 +174,7 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
     """Everything that a validated request asks for, as JSON values."""
     height, width = request.size()
     parts = request.parts(bundle)
-    skipped = ("model", "reference_image", "last_image", "reference_video", "dtype", "device")
+    skipped = ("model", "reference_image", "last_image", "reference_video", "loras", "dtype", "device")
     settings = {
         field.name: getattr(request, field.name)
         for field in dataclasses.fields(request)

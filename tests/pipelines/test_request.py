@@ -18,15 +18,20 @@ ANYTHING: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.binary(max_size=4), st.just([1])
 )
 
+NAMES = ["", ".", "/", "x" * 5000, "a\0b", "/dev/zero", "\ud800"]
+"""What no file is called."""
+
 IMAGES: st.SearchStrategy[Any] = st.one_of(
     st.just(np.full((9, 16, 3), 80, np.uint8)),
     st.just(Image.new("RGBA", (1, 500), (1, 2, 3, 4))),
     st.just(np.zeros((4, 4), np.float32)),
     st.just(np.zeros((0, 4, 3), np.uint8)),
-    st.sampled_from(["", ".", "/", "x" * 5000, "a\0b", "/dev/zero", "\ud800"]).flatmap(
-        lambda text: st.sampled_from([text, Path(text)])
-    ),
+    st.sampled_from(NAMES).flatmap(lambda text: st.sampled_from([text, Path(text)])),
 )
+
+LORAS: st.SearchStrategy[Any] = st.lists(
+    st.tuples(st.sampled_from(NAMES) | ANYTHING, ANYTHING) | ANYTHING, max_size=9
+).map(tuple)
 
 FIELDS = {
     "prompt": st.text(min_size=1, max_size=40) | ANYTHING,
@@ -48,6 +53,7 @@ FIELDS = {
     "cond_type": st.sampled_from(["i2v_head", "i2v_tail", None]) | ANYTHING,
     "device": st.sampled_from(["cpu", "cuda:9", None]) | ANYTHING,
     "dtype": st.sampled_from(["bf16", None]) | ANYTHING,
+    "loras": LORAS | ANYTHING,
 }
 
 

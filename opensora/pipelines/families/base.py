@@ -27,6 +27,9 @@ class Family(Protocol):
             ValueError: weights that are missing, damaged, or not made for each other.
         """
 
+    def skeleton(self, bundle: Bundle) -> nn.Module:
+        """The denoiser without memory, for the names and shapes of its layers."""
+
     def condition_frame_length(self, vae: nn.Module) -> int:
         """Latent frames that a later part of a clip starts from."""
 

@@ -77,6 +77,10 @@ class V13:
         log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, text_encoder, stdit, hashes)
 
+    def skeleton(self, bundle: Bundle) -> nn.Module:
+        with torch.device("meta"):
+            return self.stdit_type(self.configs(bundle)[0])
+
     def condition_frame_length(self, vae: Any) -> int:
         latents: int = vae.get_latent_size((CONDITION_FRAMES, None, None))[0]
         return latents

@@ -84,6 +84,10 @@ class V2:
         log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, encoders, mmdit, hashes)
 
+    def skeleton(self, bundle: Bundle) -> nn.Module:
+        with torch.device("meta"):
+            return MMDiT(self.configs(bundle)[0])
+
     def condition_frame_length(self, vae: Any) -> int:
         return 0
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress, SaveError
+from opensora.pipelines.result import CancelFlag, Cancelled, GenerationError, GenerationResult, Progress, SaveError
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,12 @@ class JobView:
     """What was really used, seed included."""
     notes: tuple[str, ...] = ()
     error: str | None = None
+    attempts: int = 0
+    """How often it was begun."""
+    timings: dict[str, float] = field(default_factory=dict, compare=False)
+    """Seconds of every stage of a finished job."""
+    sha256: tuple[str, ...] = ()
+    """Hash of every file."""
     created: float = 0.0
     started: float | None = None
     finished: float | None = None
@@ -87,15 +93,18 @@ class JobView:
 class QueueFull(RequestError):
     """No more jobs are taken for now."""
 
-    def __init__(self, waiting: int) -> None:
-        super().__init__("queue", f"{waiting} jobs are waiting already; try again when some of them have finished.")
+    def __init__(self, waiting: int, own: bool = False) -> None:
+        self.waiting, self.own = waiting, own
+        which = f"{waiting} of your jobs" if own else f"{waiting} jobs"
+        cancel = " or were cancelled" if own else ""
+        super().__init__("queue", f"{which} are waiting already; try again when some of them have finished{cancel}.")
 
 
 class Generate(Protocol):
     """The pipeline's entry point, :func:`opensora.pipelines.video.generate`."""
 
     def __call__(
-        self, request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: threading.Event
+        self, request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: CancelFlag
     ) -> GenerationResult: ...
 
 

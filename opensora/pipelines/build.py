@@ -8,6 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from opensora.acceleration.parallel.network import parallelize
+from opensora.acceleration.parallel.tiles import parallelize_tiles
+from opensora.distributed.group import Group
 from opensora.models.text.precision import QUANTISED, TextSettings, check_precision
 from opensora.pipelines.bundle import Bundle, find_bundle
 from opensora.pipelines.families import family_of
@@ -15,7 +18,7 @@ from opensora.pipelines.families.base import Family
 from opensora.pipelines.models import Models, Networks, PipelineConfig
 from opensora.pipelines.plan import ExecutionPlan, choose_device, choose_dtype, device_name, dtype_name, versions
 
-_Key = tuple[str, str, torch.dtype, TextSettings, bool]
+_Key = tuple[str, str, torch.dtype, TextSettings, bool, int]
 
 
 class _Shelf:
@@ -68,6 +71,7 @@ def build_models(
     dtype: str | None = None,
     text_dtype: str = "fp32",
     shardformer: str = "off",
+    group: Group | None = None,
 ) -> Models:
     """The networks for a mode and a resolution, ready to run, loaded at most once.
 
@@ -81,6 +85,7 @@ def build_models(
         dtype: of the denoiser and the autoencoder, ``bf16`` or ``fp32``; ``None`` for what suits the device.
         text_dtype: precision of the text encoder: ``fp32``, ``bf16``, or by bitsandbytes ``int8`` or ``nf4`` (4 bits).
         shardformer: colossalai's policy for T5: ``on``, ``auto`` where it can be used, or ``off``; the same numbers.
+        group: processes that make every clip together, all of which call this; ``None`` for this one alone.
 
     Raises:
         ValueError: no such weights, weights that are not here or damaged, or no such device; a sentence says what to
@@ -90,9 +95,10 @@ def build_models(
     place = choose_device(device)
     check_precision(text_dtype, place)
     kind, text = choose_dtype(dtype, place), TextSettings(text_dtype, shardformer)
-    key = (bundle.key, str(place), kind, text, enable_optimization)
+    group = group or Group()
+    key = (bundle.key, str(place), kind, text, enable_optimization, group.size)
     family = family_of(bundle)
-    networks = _SHELF.get(key, lambda: family.load(bundle, place, kind, text, enable_optimization))
+    networks = _SHELF.get(key, lambda: _divided(family.load(bundle, place, kind, text, enable_optimization), group))
     plan = ExecutionPlan(
         device=str(place),
         device_name=device_name(place),
@@ -104,6 +110,7 @@ def build_models(
         optimized=enable_optimization,
         versions=versions(*(["bitsandbytes"] if text_dtype in QUANTISED else [])),
         weights=networks.weights,
+        processes=group.size,
     )
     config = _config(bundle, family, mode, resolution, plan, networks.vae)
     scheduler = family.scheduler(config, config.num_sampling_steps, config.cfg_scale)
@@ -113,12 +120,20 @@ def build_models(
 def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool) -> bool:
     """Whether :func:`build_models` would load nothing, the text encoder being the usual one."""
     place = choose_device(device)
-    return _SHELF.holds((bundle.key, str(place), choose_dtype(dtype, place), TextSettings(), optimized))
+    return _SHELF.holds((bundle.key, str(place), choose_dtype(dtype, place), TextSettings(), optimized, 1))
 
 
 def release_models() -> None:
     """Give back the memory of the networks that are held."""
     _SHELF.clear()
+
+
+def _divided(networks: Networks, group: Group) -> Networks:
+    """Networks whose work the processes of a group share."""
+    if group.size > 1:
+        parallelize(networks.stdit, group)
+        parallelize_tiles(networks.vae, group)
+    return networks
 
 
 def _config(

@@ -36,6 +36,8 @@ class ExecutionPlan:
     """Of Python and the packages that compute."""
     weights: dict[str, str]
     """sha256 of every network's weights."""
+    processes: int = 1
+    """Processes that compute a clip together."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

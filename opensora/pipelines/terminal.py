@@ -1,6 +1,7 @@
 """What commands show at a terminal: a progress bar, sentences instead of tracebacks, and a clean Ctrl-C."""
 
 import logging
+import os
 import signal
 import threading
 import types
@@ -127,6 +128,7 @@ def sentences(verbose: bool = False) -> Iterator[None]:
 def _end_with(error: Exception, verbose: bool) -> NoReturn:
     from opensora.checkpoint.errors import HubError
     from opensora.checkpoint.layout import LayoutError
+    from opensora.distributed.failures import RankFailure
     from opensora.models.zoo import PresetError
     from opensora.pipelines.request import RequestError
     from opensora.pipelines.result import Cancelled, GenerationError
@@ -137,7 +139,7 @@ def _end_with(error: Exception, verbose: bool) -> NoReturn:
         _end(str(error), BAD_REQUEST)
     if isinstance(error, PresetError):
         _end(f"{str(error)[:1].upper()}{str(error)[1:]}", BAD_REQUEST)
-    if isinstance(error, GenerationError | HubError | LayoutError):
+    if isinstance(error, GenerationError | HubError | LayoutError | RankFailure):
         _end(str(error), FAILED)
     if verbose:
         raise error
@@ -146,5 +148,6 @@ def _end_with(error: Exception, verbose: bool) -> NoReturn:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    typer.echo(sentence, err=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes that torchrun started, one speaks
+        typer.echo(sentence, err=True)
     raise typer.Exit(code)

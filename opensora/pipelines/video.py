@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from opensora.distributed.group import Group
 from opensora.pipelines import loras, preflight, speed
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
@@ -61,9 +62,15 @@ def generate_video(
 
 
 def generate(
-    request: GenerationRequest, *, on_progress: OnProgress | None = None, cancel: CancelFlag | None = None
+    request: GenerationRequest,
+    *,
+    on_progress: OnProgress | None = None,
+    cancel: CancelFlag | None = None,
+    group: Group | None = None,
 ) -> GenerationResult:
     """Make the clips of a request. One generation runs at a time; others wait for it.
+
+    With a ``group`` all its processes call this with the same request, seed included, and get the same result.
 
     Raises: as :func:`generate_video`.
     """
@@ -79,7 +86,7 @@ def generate(
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
     with _turn(reporter), ExitStack() as while_made:
         with _naming("loading"), reporter.stage("loading"):
-            models = while_made.enter_context(loras.worn(_build(request, bundle), files))
+            models = while_made.enter_context(loras.worn(_build(request, bundle, group), files))
         with _computing(models), reporter.interrupting(*family_of(bundle).modules(models)):
             videos = _compute(request, bundle, models, reporter)
     _remember(request, bundle, reporter)
@@ -95,11 +102,10 @@ def _with_motion(request: GenerationRequest) -> tuple[GenerationRequest, list[st
     return dataclasses.replace(request, motion_score=score), [said]
 
 
-def _build(request: GenerationRequest, bundle: Bundle) -> Models:
+def _build(request: GenerationRequest, bundle: Bundle, group: Group | None) -> Models:
+    places = {"device": request.device, "dtype": request.dtype}
     try:
-        return build_models(
-            request.mode, request.resolution, True, model=bundle, device=request.device, dtype=request.dtype
-        )
+        return build_models(request.mode, request.resolution, True, model=bundle, group=group, **places)
     except ValueError as error:
         raise RequestError("model", str(error)) from error
 

@@ -1,13 +1,13 @@
 """Generate from a config file: ``python scripts/diffusion/inference.py configs/diffusion/inference/tiny.py``.
 
-Overrides are ``steps=20`` or, as users of Open-Sora write them, ``--steps 20``. ``torchrun --nproc_per_node 1
---standalone`` may start it.
+Overrides are ``steps=20`` or, as users of Open-Sora write them, ``--steps 20``. Under ``torchrun --nproc_per_node 8
+--standalone`` eight processes make every clip together.
 """
 
 import csv
 import logging
-import os
 import re
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,6 +16,7 @@ import typer
 
 from opensora import log
 from opensora.config import ConfigError, load_config
+from opensora.distributed.group import Group
 from opensora.pipelines.published_options import overrides, references
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import check_destination
@@ -70,7 +71,7 @@ def main(
     """Make clips with the settings of CONFIG; further arguments override them: steps=20 or --steps 20."""
     log.setup(logging.DEBUG if verbose else logging.ERROR)
     with sentences(verbose):
-        refuse_several_processes()
+        group = Group.start()
         base = load_config(config, overrides(context.args))
         if not isinstance(base, GenerationRequest):
             raise ConfigError(f"{config} builds a {type(base).__name__}, expected a GenerationRequest.")
@@ -80,9 +81,11 @@ def main(
         lines += read_prompts(prompt_file) if prompt_file is not None else []
         requests = [request_of(base, line, ref).validated() for line in lines or [Line(base.prompt)]]
         check_destination(save_dir / "sample_0001", still=requests[0].mode == "t2i")
-        for index, request in enumerate(requests, start=1):
-            typer.echo(f"[{index}/{len(requests)}] {request.prompt}")
-            sample(request, save_dir)
+        with group.together():
+            for index, request in enumerate(requests, start=1):
+                if group.first:
+                    typer.echo(f"[{index}/{len(requests)}] {request.prompt}")
+                sample(request, save_dir, group)
 
 
 def request_of(base: GenerationRequest, line: Line, ref: str | None) -> GenerationRequest:
@@ -92,12 +95,17 @@ def request_of(base: GenerationRequest, line: Line, ref: str | None) -> Generati
     return replace(base, prompt=line.prompt, **files)
 
 
-def sample(request: GenerationRequest, folder: Path) -> None:
-    """Generate the clips of one prompt and write them under the next free number."""
+def sample(request: GenerationRequest, folder: Path, group: Group) -> None:
+    """Generate the clips of one prompt in all processes; the first one writes them under the next free number."""
     from opensora.pipelines.video import generate
 
+    if request.seed is None:
+        request = replace(request, seed=common_seed(group))
+    if not group.first:
+        generate(request, group=group)
+        return
     with interruptible() as cancel, ProgressBar() as bar:
-        result = generate(request, on_progress=bar, cancel=cancel)
+        result = generate(request, on_progress=bar, cancel=cancel, group=group)
     frames, height, width, _ = result.frames.shape
     files = result.save(folder / f"sample_{next_number(folder):04d}")
     for file, used in zip(files, result.seeds, strict=True):
@@ -108,21 +116,12 @@ def sample(request: GenerationRequest, folder: Path) -> None:
     typer.echo(f"It took {duration(sum(result.timings.values()))}.")
 
 
-def refuse_several_processes() -> None:
-    """Several processes would each make the same clip.
+def common_seed(group: Group) -> int:
+    """A random seed that is the same in all processes: the first one's."""
+    import torch
 
-    Raises:
-        ConfigError: torchrun started more than one.
-    """
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size == "1":
-        return
-    if os.environ.get("RANK", "0") != "0":
-        raise typer.Exit(2)
-    raise ConfigError(
-        f"Got {size} processes; this version generates in one. Use `torchrun --nproc_per_node 1 --standalone`, or "
-        "start it with python."
-    )
+    drawn = torch.tensor([secrets.randbelow(2**31)])
+    return int(group.gather(drawn, [(1,)] * group.size)[0])
 
 
 def read_prompts(file: Path) -> list[Line]:

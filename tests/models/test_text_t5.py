@@ -8,10 +8,10 @@ import pytest
 import torch
 from models.text_encoders import LINES, write_t5
 from torch import nn
-from transformers import T5Config, T5EncoderModel
+from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from opensora.models.text.t5 import T5Encoder
-from opensora.models.text.tokenizer import train_tokenizer
+from opensora.models.text.tokenizer import train_clip_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +65,15 @@ def test_the_tokenizer_is_deterministic_and_uses_t5_ids(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     vocabulary = json.loads((tmp_path / "a" / "tokenizer.json").read_text())["model"]["vocab"]
     assert [piece for piece, _ in vocabulary[:3]] == ["<pad>", "</s>", "<unk>"]
+
+
+def test_the_clip_tokenizer_is_deterministic_and_ends_with_the_marks(tmp_path: Path) -> None:
+    sizes = [train_clip_tokenizer(LINES, tmp_path / name, vocab_size=540) for name in ("a", "b")]
+    for file in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    vocabulary = json.loads((tmp_path / "a" / "vocab.json").read_text())
+    assert sizes == [540, 540] and sorted(vocabulary.values()) == list(range(540))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
+    ids = tokenizer("A red  BALL 빨간")["input_ids"]
+    assert (ids[0], ids[-1]) == (vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]) == (538, 539)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a red ball 빨간"

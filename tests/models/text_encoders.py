@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from opensora.models.text.tokenizer import train_tokenizer
+from opensora.models.text.tokenizer import train_clip_tokenizer, train_tokenizer
 
 LINES = ["a red ball rolls", "a blue boat on the sea", "빨간 공이 굴러간다", "snow over mountains, a bird"] * 5
 
@@ -40,29 +39,6 @@ def write_t5(folder: Path, **config: object) -> Path:
     return folder
 
 
-def write_clip_tokenizer(folder: Path, vocab_size: int = 560) -> int:
-    """vocab.json and merges.txt of a byte-level BPE with CLIP's end-of-word mark; returns the number of tokens.
-
-    As in the published one the last ids are those of the beginning and the end of a text.
-    """
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=letters, end_of_word_suffix="</w>")
-    bpe.train_from_iterator(LINES, trainer)
-    merges = json.loads(bpe.to_str())["model"]["merges"]
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    pieces = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    CLIPTokenizer.from_pretrained(folder).save_pretrained(folder)
-    return len(pieces)
-
-
 def clip_config(**values: object) -> CLIPTextConfig:
     return CLIPTextConfig(
         **{
@@ -81,7 +57,7 @@ def clip_config(**values: object) -> CLIPTextConfig:
 
 def write_clip(folder: Path, **config: object) -> Path:
     """A CLIP text encoder with random weights; returns its folder."""
-    size = write_clip_tokenizer(folder)
+    size = train_clip_tokenizer(LINES, folder, vocab_size=580)
     torch.manual_seed(0)
     CLIPTextModel(clip_config(vocab_size=size, **config)).save_pretrained(folder)
     return folder

@@ -79,6 +79,9 @@ def generate(
         list[str] | None, typer.Option(metavar="FILE[:STRENGTH]", help="LoRA weights; may be given several times.")
     ] = None,
     refine_prompt: Annotated[bool, typer.Option(help="Have a language model write the prompt anew, see docs.")] = False,
+    picture_model: Annotated[
+        str | None, typer.Option(help="Paint the prompt first with these weights (flux.1-dev), for models of 2.0.")
+    ] = None,
     cond_type: Annotated[str | None, typer.Option(help="Reference's place, such as i2v_tail or v2v_tail.")] = None,
     output: Annotated[
         str | None,
@@ -112,6 +115,7 @@ def generate(
             last_image=last_image,
             reference_video=video,
             cond_type=cond_type,
+            picture_model=_model(picture_model),
             loras=tuple(map(loras.parse, lora or [])),
             dtype=dtype,
             device=device,
@@ -130,6 +134,7 @@ def _refined(prompt: str) -> str:
 
 def _generate(request: "GenerationRequest", output: str | None) -> None:
     """Check where the result goes and that the weights are here, say the cost, make it, write it, say what was made."""
+    from opensora.pipelines.image_first import bundles
     from opensora.pipelines.request import RequestError, require_weights
     from opensora.pipelines.result import check_destination
 
@@ -138,7 +143,8 @@ def _generate(request: "GenerationRequest", output: str | None) -> None:
         check_destination(path, still=request.mode == "t2i")
     except ValueError as error:
         raise RequestError("output", str(error)) from None
-    require_weights(request.bundle())
+    for bundle in bundles(request):
+        require_weights(bundle)
     from opensora.pipelines.preflight import estimate
     from opensora.pipelines.video import generate as run
 

@@ -1,14 +1,16 @@
 """What a request will cost, before anything is loaded: time, memory and downloads."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from opensora.checkpoint.errors import gigabytes
 from opensora.models import zoo
-from opensora.pipelines import loras
+from opensora.pipelines import image_first, loras
 from opensora.pipelines.build import is_built
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.cost import Shape
@@ -67,6 +69,8 @@ def estimate(request: GenerationRequest) -> Cost:
         RequestError: the request cannot be served.
     """
     request = request.validated()
+    if request.picture_model is not None:
+        return _two_models(request)
     bundle = request.bundle()
     loras.require_for(request.loras, bundle)
     work = count(request, bundle)
@@ -91,6 +95,26 @@ def estimate(request: GenerationRequest) -> Cost:
         seconds_of_video=shape.frames / bundle.card.fps,
         notes=_notes(request, bundle, shape, work.device, memory, speeds),
         stages=stages,
+    )
+
+
+def _two_models(request: GenerationRequest) -> Cost:
+    """What the picture and the video take, one after the other."""
+    first = image_first.picture_request(request)
+    height, width = request.size()
+    second = image_first.motion_request(request, np.zeros((height, width, 3), np.uint8))
+    picture, video = estimate(first), estimate(second)
+    return dataclasses.replace(
+        video,
+        seconds=picture.seconds + video.seconds,
+        seconds_range=(
+            picture.seconds_range[0] + video.seconds_range[0],
+            picture.seconds_range[1] + video.seconds_range[1],
+        ),
+        bytes_memory=max(picture.bytes_memory, video.bytes_memory),
+        download_bytes=image_first.shared_download(first, second),
+        notes=list(dict.fromkeys([*picture.notes, *video.notes])),
+        stages={"picture": picture.seconds, **video.stages},
     )
 
 

@@ -47,8 +47,8 @@ class References:
         video = self.video
         if video is not None:
             video = np.stack([np.asarray(cover(Image.fromarray(frame), width, height)) for frame in video])
-        pictures = (None if image is None else cover(image, width, height) for image in (self.first, self.last))
-        return References(*pictures, video)
+        first, last = (None if image is None else cover(image, width, height) for image in (self.first, self.last))
+        return References(first, last, video)
 
     def cond_type(self, asked: str | None, offered: tuple[str, ...], name: str) -> str | None:
         """Where they go in the clip.

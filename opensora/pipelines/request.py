@@ -77,6 +77,9 @@ class GenerationRequest:
     """Clip, a file or uint8 (T, H, W, 3), that the result continues from its end or, with ``v2v_tail``, leads to."""
     cond_type: str | None = None
     """One of :data:`COND_TYPES`, with a reference; ``None``: an image is the first frame, a clip is continued."""
+    picture_model: str | Path | None = None
+    """Weights that paint the prompt before it is set in motion, such as ``flux.1-dev``; a ``Path`` is the folder of a
+    bundle."""
     loras: tuple[tuple[str | Path, float], ...] = ()
     """Files or folders of LoRA weights for the denoiser, with strengths; they add up."""
     dtype: str | None = None
@@ -249,14 +252,30 @@ class GenerationRequest:
                 f"{last.frames}: nothing is left to make. Ask for a longer clip.",
             )
         for name in ("aesthetic_score", "camera_motion"):
-            if bundle.card.family == "2.0" and getattr(self, name) is not None:
+            if bundle.card.family in ("2.0", "flux") and getattr(self, name) is not None:
                 raise RequestError(
                     name,
-                    f"The captions of 2.0 say no {_words(name)}, so it cannot be set; leave it out and describe it in "
-                    "the prompt.",
+                    f"{bundle.card.title or bundle.card.name} was told of no {_words(name)} in training, so there is "
+                    "none to set; leave it out and describe it in the prompt.",
                 )
+        if self.picture_model is not None:
+            self._check_picture(bundle)
         self.texts(bundle)
         self.negative_texts(bundle)
+
+    def _check_picture(self, bundle: Bundle) -> None:
+        if not isinstance(self.picture_model, str | Path):
+            raise RequestError("picture_model", "The picture model must be a name or the folder of a bundle.")
+        try:
+            find_bundle(self.picture_model, "t2i", self.resolution)
+        except ValueError as error:
+            raise RequestError("picture_model", _sentence(error)) from None
+        if self.mode != "t2v" or "i2v" not in bundle.card.modes:
+            raise RequestError(
+                "picture_model",
+                f"A picture is painted first where a video is made of text alone, by a model that takes a first image; "
+                f"{bundle.card.name} is asked for {self.mode}.",
+            )
 
     def texts(self, bundle: Bundle) -> list[str]:
         """What the text encoder reads for every part of the clip.

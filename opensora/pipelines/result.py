@@ -86,6 +86,8 @@ class GenerationResult:
     """Seconds of every stage."""
     notes: list[str] = field(default_factory=list)
     """What a person should know, such as that a clip was made in parts."""
+    picture: np.ndarray | None = field(repr=False, default=None)
+    """The picture that was painted first and set in motion, uint8 (H, W, 3)."""
 
     @property
     def frames(self) -> np.ndarray:
@@ -100,8 +102,9 @@ class GenerationResult:
     def save(self, path: str | Path) -> list[Path]:
         """Write every clip as MP4, or as PNG where it is one frame, with its settings inside; returns the files.
 
-        A missing suffix is added and missing folders are made. Several clips get ``-1``, ``-2`` … after the name. An
-        existing file is replaced, and stays as it was if writing fails.
+        A missing suffix is added and missing folders are made. Several clips get ``-1``, ``-2`` … after the name, and a
+        picture that was painted first stands beside them as ``-picture.png``. An existing file is replaced, and stays
+        as it was if writing fails.
 
         Raises:
             ValueError: the suffix is of another format.
@@ -120,6 +123,8 @@ class GenerationResult:
                 else:
                     write_mp4(file, video, self.fps, self.metadata(seed))
                 files.append(file)
+            if self.picture is not None:
+                write_png(stem.with_name(f"{stem.name}-picture.png"), self.picture, self.metadata(self.seed))
         return files
 
     def metadata(self, seed: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from opensora.distributed.group import Group
-from opensora.pipelines import loras, preflight, speed
+from opensora.pipelines import image_first, loras, preflight, speed
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.families import family_of
@@ -77,6 +77,14 @@ def generate(
     request = request.validated()
     if request.seed is None:
         request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
+    if request.picture_model is not None:
+        for bundle in image_first.bundles(request):
+            require_weights(bundle)
+        first = image_first.picture_request(request)
+        picture = generate(first, on_progress=on_progress, cancel=cancel, group=group)
+        moving = image_first.motion_request(request, picture.frames[0])
+        video = generate(moving, on_progress=on_progress, cancel=cancel, group=group)
+        return image_first.joined(picture, video)
     bundle = request.bundle()
     require_weights(bundle)
     files = loras.load(request.loras, bundle)
@@ -103,9 +111,11 @@ def _with_motion(request: GenerationRequest) -> tuple[GenerationRequest, list[st
 
 
 def _build(request: GenerationRequest, bundle: Bundle, group: Group | None) -> Models:
-    places = {"device": request.device, "dtype": request.dtype}
+    device, dtype = request.device, request.dtype
     try:
-        return build_models(request.mode, request.resolution, True, model=bundle, group=group, **places)
+        return build_models(
+            request.mode, request.resolution, True, model=bundle, device=device, dtype=dtype, group=group
+        )
     except ValueError as error:
         raise RequestError("model", str(error)) from error
 
@@ -180,7 +190,7 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
     """Everything that a validated request asks for, as JSON values."""
     height, width = request.size()
     parts = request.parts(bundle)
-    skipped = ("model", "reference_image", "last_image", "reference_video", "loras", "dtype", "device")
+    skipped = ("model", "reference_image", "last_image", "reference_video", "picture_model", "loras", "dtype", "device")
     settings = {
         field.name: getattr(request, field.name)
         for field in dataclasses.fields(request)

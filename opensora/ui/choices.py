@@ -49,6 +49,13 @@ AESTHETIC: list[Choice] = [
     *((f"{score:g} · {transform_aes(score)}", f"{score:g}") for score in (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)),
 ]
 
+PICTURES: list[Choice] = [
+    ("None: the video is made at once", ""),
+    *((f"Painted by {preset.title.split(',')[0]}", preset.name) for preset in zoo.PRESETS.values()
+      if preset.modes == ("t2i",)),
+]  # fmt: skip
+"""Models that paint the first picture."""
+
 EXAMPLES: list[str] = [
     "a red ball rolls to the right over a green meadow, rain",
     "a yellow star spins above the sea",
@@ -90,6 +97,8 @@ class Offer:
     """Whether a last frame can be given."""
     video: bool
     """Whether a clip can be given."""
+    picture: bool
+    """Whether another model may paint the first picture."""
 
 
 def offer(model: str) -> Offer:
@@ -108,6 +117,7 @@ def offer(model: str) -> Offer:
         aesthetic=captions,
         loops=captions,
         last_image="i2v_tail" in cond_types and "i2v" in preset.modes,
+        picture=preset.family == "2.0",
         video="i2v" in preset.modes and any(kind.startswith("v2v") for kind in cond_types),
     )
 

@@ -16,6 +16,7 @@ from opensora.datasets.aspect import closest_aspect_ratio, pixel_size
 from opensora.datasets.image_io import load_image
 from opensora.jobs.queue import JobQueue, JobView
 from opensora.models import zoo
+from opensora.pipelines.image_first import bundles
 from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
 from opensora.ui import choices, render
 from opensora.ui.picture import clip_file
@@ -41,6 +42,7 @@ FIELDS = (
     "seed",
     "num_videos",
     "loops",
+    "picture_model",
 )
 """Names of the inputs, in the order in which the page hands them over."""
 
@@ -56,6 +58,7 @@ FOLLOWING = (
     "loops",
     "last_image",
     "reference_video",
+    "picture_model",
 )
 """Inputs that follow the model."""
 
@@ -87,6 +90,7 @@ class Handlers:
             motion_score=int(motion) if motion else None,
             aesthetic_score=float(aesthetic) if aesthetic else None,
             camera_motion=fields["camera_motion"] or None,
+            picture_model=fields["picture_model"] or None,
             steps=whole("steps", fields["steps"]),
             guidance=fields["guidance"],
             image_guidance=fields["image_guidance"],
@@ -105,7 +109,8 @@ class Handlers:
         browser = identity(browser)
         try:
             request = self.request(*values).validated()
-            require_weights(request.bundle())
+            for bundle in bundles(request):
+                require_weights(bundle)
             job_id = self.queue.submit(request, browser["owner"])
         except RequestError as error:
             return browser, render.problem(str(error)), *(gr.skip() for _ in range(SCREEN))
@@ -166,7 +171,8 @@ class Handlers:
         values: dict[str, Any] = {name: getattr(view.request, name) for name in FIELDS}
         for name in ("motion_score", "aesthetic_score"):
             values[name] = "" if values[name] is None else f"{values[name]:g}"
-        values["camera_motion"] = values["camera_motion"] or ""
+        for name in ("camera_motion", "picture_model"):
+            values[name] = values[name] or ""
         values["seed"] = str((view.settings or {}).get("seed", ""))
         following = of_model(values["model"])
         following["aspect_ratio"]["choices"] = choices.ratios(values["resolution"])
@@ -238,6 +244,7 @@ def of_model(name: str) -> dict[str, dict[str, Any]]:
         ("loops", offer.loops, 1),
         ("last_image", offer.last_image, None),
         ("reference_video", offer.video, None),
+        ("picture_model", offer.picture, ""),
     )
     for field, is_offered, nothing in shown:
         updates[field] = {"visible": is_offered} | ({} if is_offered else {"value": nothing})

@@ -164,6 +164,8 @@ def _advanced(default_model: str, resolution: str) -> Inputs:
     with gr.Row(elem_classes="os-pair"):
         inputs["resolution"] = _dropdown(choices.resolutions(default_model), resolution, "Resolution", "resolution")
         inputs["aesthetic_score"] = _dropdown(choices.AESTHETIC, "", "Aesthetic score", "aesthetic")
+    painted = choices.offer(default_model).picture
+    inputs["picture_model"] = _dropdown(choices.PICTURES, "", "First picture", "picture-model", visible=painted)
     with gr.Row(elem_classes="os-pair"):
         inputs["seed"] = gr.Textbox(
             label="Seed", placeholder="random", info="Empty for a new one each time", max_lines=1, elem_id="seed"
@@ -189,8 +191,10 @@ def _advanced(default_model: str, resolution: str) -> Inputs:
     return inputs
 
 
-def _dropdown(offered: list[choices.Choice], value: str, label: str, elem_id: str) -> gr.Dropdown:
-    return gr.Dropdown(offered, value=value, label=label, elem_id=elem_id, filterable=False, min_width=120)
+def _dropdown(offered: list[choices.Choice], value: str, label: str, elem_id: str, visible: bool = True) -> gr.Dropdown:
+    return gr.Dropdown(
+        offered, value=value, label=label, elem_id=elem_id, filterable=False, min_width=120, visible=visible
+    )
 
 
 def _examples() -> list[tuple[str, gr.Button]]:

@@ -8,6 +8,7 @@ import csv
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +19,7 @@ from opensora import log
 from opensora.config import ConfigError, load_config
 from opensora.distributed.group import Group
 from opensora.pipelines.published_options import overrides, references
-from opensora.pipelines.request import GenerationRequest
+from opensora.pipelines.request import DYNAMIC, GenerationRequest
 from opensora.pipelines.result import check_destination
 from opensora.pipelines.terminal import ProgressBar, duration, interruptible, sentences
 
@@ -91,7 +92,7 @@ def main(
 def request_of(base: GenerationRequest, line: Line, ref: str | None) -> GenerationRequest:
     """The request of a prompt; its own reference counts before the one of the command line."""
     given = line.ref or ref
-    files = {} if given is None else references(given, base.cond_type)
+    files: dict[str, Any] = {} if given is None else references(given, base.cond_type)
     return replace(base, prompt=line.prompt, **files)
 
 
@@ -99,8 +100,7 @@ def sample(request: GenerationRequest, folder: Path, group: Group) -> None:
     """Generate the clips of one prompt in all processes; the first one writes them under the next free number."""
     from opensora.pipelines.video import generate
 
-    if request.seed is None:
-        request = replace(request, seed=common_seed(group))
+    request = agreed(request, group)
     if not group.first:
         generate(request, group=group)
         return
@@ -116,12 +116,23 @@ def sample(request: GenerationRequest, folder: Path, group: Group) -> None:
     typer.echo(f"It took {duration(sum(result.timings.values()))}.")
 
 
-def common_seed(group: Group) -> int:
-    """A random seed that is the same in all processes: the first one's."""
+def agreed(request: GenerationRequest, group: Group) -> GenerationRequest:
+    """The request with what is drawn or asked for once: a random seed, and a motion score that follows the text."""
+    from opensora.pipelines.refine import dynamic_motion
+
+    if request.seed is None:
+        request = replace(request, seed=said_by_first(group, lambda: secrets.randbelow(2**31)))
+    if request.motion_score == DYNAMIC and group.size > 1:
+        request = replace(request, motion_score=said_by_first(group, lambda: dynamic_motion(request.prompt)[0]))
+    return request
+
+
+def said_by_first(group: Group, number: Callable[[], int]) -> int:
+    """A whole number that the first process finds, for all processes."""
     import torch
 
-    drawn = torch.tensor([secrets.randbelow(2**31)])
-    return int(group.gather(drawn, [(1,)] * group.size)[0])
+    mine = torch.tensor([number() if group.first else 0])
+    return int(group.gather(mine, [(1,)] * group.size)[0])
 
 
 def read_prompts(file: Path) -> list[Line]:

@@ -131,8 +131,8 @@ def test_a_clip_is_continued_from_its_end_and_led_to_up_to_its_beginning(
         ({"last_image": RED, "length": "6f"}, "length", "the length has to be one of 5f"),
         ({"length": "42f"}, "length", "at most 41 frames at a time"),
         ({"loops": 2}, "loops", "at most 41 frames at a time"),
-        ({"aesthetic_score": 6}, "aesthetic_score", "say no aesthetic score"),
-        ({"camera_motion": "zoom in"}, "camera_motion", "say no camera motion"),
+        ({"aesthetic_score": 6}, "aesthetic_score", "told of no aesthetic score"),
+        ({"camera_motion": "zoom in"}, "camera_motion", "told of no camera motion"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(folder: Path, settings: dict[str, Any], field: str, words: str) -> None:
@@ -167,18 +167,55 @@ FLUX = MMDiTConfig(**{**asdict(MMDIT), "guidance_embed": True, "cond_embed": Fal
                       "use_liger_rope": False})  # fmt: skip
 
 
-def test_pictures_of_flux(tmp_path: Path) -> None:
-    folder = write_bundle(tmp_path / "flux", family="flux", modes=["t2i"], frames=[1], cond_types=["i2v_head"])
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of tiny networks of FLUX.1's kind."""
+    place = tmp_path_factory.mktemp("bundles") / "flux"
+    folder = write_bundle(place, family="flux", name="random-flux", modes=["t2i"], frames=[1], cond_types=["i2v_head"])
     vae = AutoEncoderConfig(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=1, z_channels=4)
     networks: tuple[tuple[str, nn.Module, Any], ...] = (("stdit", MMDiT(FLUX), FLUX), ("vae", AutoEncoder(vae), vae))
     for seed, (name, network, config) in enumerate(networks):
         fill(network, seed, 1.5)
         (folder / name / "config.json").write_text(json.dumps(asdict(config)))
         safetensors_io.save(network, folder / name / "model.safetensors", {"role": name})
-    one = make(folder, length="1f")
+    return folder
+
+
+def test_pictures_of_flux(flux: Path) -> None:
+    one = make(flux, length="1f")
     assert one.frames.shape == (1, 192, 336, 3) and one.settings["mode"] == "t2i"
-    assert np.array_equal(make(folder, length="1f").frames, one.frames)
-    assert not np.array_equal(make(folder, length="1f", guidance=9.0).frames, one.frames)
+    assert np.array_equal(make(flux, length="1f").frames, one.frames)
+    assert not np.array_equal(make(flux, length="1f", guidance=9.0).frames, one.frames)
     with pytest.raises(RequestError, match="does t2i at 256px, not t2v"):
-        make(folder)
+        make(flux)
     assert estimate(GenerationRequest("a cat", model="flux.1-dev", length=1)).bytes_memory > 30e9
+
+
+def test_a_picture_is_painted_first_and_set_in_motion(
+    folder: Path, flux: Path, tmp_path: Path, latents: list[tuple[Tensor, tuple[Tensor, ...]]]
+) -> None:
+    result = make(folder, picture_model=flux)
+    assert result.picture is not None and np.array_equal(result.picture, make(flux, length="1f").frames[0])
+    _, (video, (given,)), _ = latents
+    assert torch.equal(video[:, :, :1], given)
+    assert result.settings["picture_model"] == "random-flux" and result.settings["cond_type"] == "i2v_head"
+    files = result.save(tmp_path / "clip")
+    assert [file.name for file in files] == ["clip.mp4"] and (tmp_path / "clip-picture.png").is_file()
+    cost = estimate(GenerationRequest("a red ball", model=folder, picture_model=flux, length="5f", steps=2))
+    alone = estimate(GenerationRequest("a red ball", model=folder, length="5f", steps=2))
+    assert cost.seconds > alone.seconds and "picture" in cost.stages
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"picture_model": "fluxx"}, "Did you mean"),
+        ({"picture_model": 3}, "a name or the folder of a bundle"),
+        ({"picture_model": "flux.1-dev", "reference_image": RED}, "is asked for i2v"),
+        ({"picture_model": "flux.1-dev", "length": "1f"}, "is asked for t2i"),
+        ({"picture_model": "flux.1-dev"}, "not on this machine"),
+    ],
+)
+def test_a_picture_that_cannot_be_painted_is_a_sentence(folder: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        make(folder, **settings)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory_queue import MemoryQueue
 from PIL import Image
 from stepwise import Steps, until
 
 from opensora.datasets.video_io import write_mp4
-from opensora.jobs.queue import JobQueue
 from opensora.pipelines.request import RequestError
-from opensora.ui import handlers
+from opensora.ui import choices, handlers
 from opensora.ui.handlers import FIELDS, SCREEN, Handlers
 
 SKIP = {"__type__": "update"}
@@ -37,6 +37,7 @@ START: dict[str, Any] = {
     "seed": "",
     "num_videos": 1,
     "loops": 1,
+    "picture_model": "",
 }
 
 
@@ -48,7 +49,7 @@ def steps() -> Steps:
 @pytest.fixture
 def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
     monkeypatch.setattr(handlers, "require_weights", lambda bundle: None)
-    queue = JobQueue(steps, tmp_path)
+    queue = MemoryQueue(steps, tmp_path)
     yield Handlers(queue)
     queue.close()
 
@@ -188,7 +189,7 @@ def test_the_cost_is_known_before_anything_is_typed_and_says_what_is_wrong(acts:
 
 def test_missing_weights_are_refused_with_the_way_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))  # whatever this machine has downloaded
-    queue = JobQueue(Steps(), tmp_path / "out")
+    queue = MemoryQueue(Steps(), tmp_path / "out")
     _, problem, *screen = Handlers(queue).generate(None, {}, *values(model="opensora-1.3-t2v-360p", resolution="360p"))
     assert "models --download opensora-1.3-t2v-360p" in problem and screen == [SKIP] * SCREEN
     queue.close()
@@ -207,6 +208,7 @@ def test_another_model_brings_its_resolutions_and_its_own_numbers() -> None:
 def test_a_model_hides_and_empties_what_it_cannot_be_asked_for() -> None:
     new = dict(zip(handlers.FOLLOWING, handlers.choose_model("opensora-2.0"), strict=True))
     assert new["last_image"] == {"visible": True, "__type__": "update"}
+    assert new["picture_model"]["visible"] and ("Painted by FLUX.1 dev", "flux.1-dev") in choices.PICTURES
     assert new["reference_video"]["visible"] and ("5.4 s · 129 frames", "129f") in new["length"]["choices"]
     for name, nothing in (("camera_motion", ""), ("aesthetic_score", ""), ("loops", 1)):
         assert new[name] == {"visible": False, "value": nothing, "__type__": "update"}

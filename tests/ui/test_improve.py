@@ -6,9 +6,9 @@ from pathlib import Path
 import chat_server
 import pytest
 from chat_server import Chat
+from memory_queue import MemoryQueue
 from stepwise import Steps
 
-from opensora.jobs.queue import JobQueue
 from opensora.ui import improve
 from opensora.ui.layout import create_demo
 
@@ -27,7 +27,7 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
 
 def labels(tmp_path: Path) -> set[str]:
     """Words on the buttons of the page."""
-    queue = JobQueue(Steps(total=1), tmp_path)
+    queue = MemoryQueue(Steps(total=1), tmp_path)
     demo = create_demo(queue)
     queue.close()
     return {str(block.value) for block in demo.blocks.values() if type(block).__name__ == "Button"}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from memory_queue import MemoryQueue
 
 from opensora.datasets.video_io import write_mp4
-from opensora.jobs.queue import JobQueue
 from opensora.ui.layout import create_demo
 from opensora.ui.web import create_app
 
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[TestClient]:
-    queue = JobQueue(nothing, root)
+    queue = MemoryQueue(nothing, root)
     with TestClient(create_app(queue, root)) as client:
         yield client
     queue.close()
@@ -87,7 +87,7 @@ def test_no_function_of_the_page_is_an_api(client: TestClient) -> None:
 
 
 def test_no_event_waits_in_the_stream_that_gradio_closes_between_events(root: Path) -> None:
-    queue = JobQueue(nothing, root)
+    queue = MemoryQueue(nothing, root)
     demo = create_demo(queue)
     queue.close()
     assert [fn.name for fn in demo.fns.values() if fn.queue is not False] == []

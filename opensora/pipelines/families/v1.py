@@ -52,8 +52,8 @@ class V13:
     """Open-Sora 1.3 as the pipeline sees it; what 1.2 does in another way is overridden there."""
 
     name: Literal["1.2", "1.3"] = "1.3"
-    stdit_type: type[STDiT3] = STDiT3
-    vae_type: type[Any] = OpenSoraVAE_V1_3
+    stdit_type: Any = STDiT3
+    vae_type: Any = OpenSoraVAE_V1_3
 
     def load(
         self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool

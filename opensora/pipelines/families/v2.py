@@ -65,7 +65,7 @@ class V2:
     """Generation 2.0 as the pipeline sees it; what FLUX.1 does in another way is overridden there."""
 
     published: MMDiTConfig = OPEN_SORA_2
-    vae_type: type[Any] = AutoencoderKLCausal3D
+    vae_type: Any = AutoencoderKLCausal3D
 
     def load(
         self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool

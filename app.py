@@ -5,9 +5,6 @@ import logging
 import os
 import socket
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,13 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from opensora.pipelines.request import GenerationRequest
-    from opensora.pipelines.result import GenerationResult, Progress
-
-log = logging.getLogger("opensora")
-
-HEAD_START = 2.0
-"""Seconds in which the processor is left to the first page before torch is loaded."""
+    from opensora.jobs.retention import Retention
 
 
 def main(
@@ -33,18 +24,21 @@ def main(
         Path, typer.Option(envvar="OPENSORA_OUTPUT_DIR", help="Folder of the generated files.")
     ] = Path("outputs"),
     model: Annotated[str, typer.Option(help="Model chosen when the page opens.")] = "tiny",
+    keep_days: Annotated[float | None, typer.Option(help="Delete clips of this age; without it none.")] = None,
+    keep_gb: Annotated[float | None, typer.Option(help="Delete the oldest clips above this size in all.")] = None,
 ) -> None:
     """Serve the page until it is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     check_model(model)
     prepare_folder(output_dir)
+    retention = what_to_keep(keep_days, keep_gb)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         if "GRADIO_TEMP_DIR" not in os.environ:
             os.environ["GRADIO_TEMP_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="opensora-uploads-"))
-        serve(listener, output_dir, model)
+        serve(listener, output_dir, model, retention)
 
 
 def check_model(name: str) -> None:
@@ -68,6 +62,16 @@ def prepare_folder(folder: Path) -> None:
         ) from None
 
 
+def what_to_keep(days: float | None, gigabytes: float | None) -> "Retention":
+    """How long and how much finished clips are kept."""
+    from opensora.jobs.retention import Retention
+
+    try:
+        return Retention(days, None if gigabytes is None else round(gigabytes * 1e9))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--keep-days or --keep-gb") from None
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, before anything slow is loaded: a browser that comes early waits instead of failing."""
     try:
@@ -83,50 +87,29 @@ def listen(host: str, port: int) -> socket.socket:
         raise typer.BadParameter(reason, param_hint="--port") from None
 
 
-def serve(listener: socket.socket, output_dir: Path, model: str) -> None:
-    """Run the page on a listening socket until Ctrl-C."""
+def serve(listener: socket.socket, output_dir: Path, model: str, retention: "Retention") -> None:
+    """Run the page on a listening socket until Ctrl-C; unfinished jobs go on at the next start."""
     import uvicorn
 
-    from opensora.jobs.queue import JobQueue
+    from opensora.jobs.durable import DurableQueue, FolderInUse
     from opensora.ui.web import create_app
 
-    queue = JobQueue(generate, output_dir)
-    app = create_app(queue, output_dir, model)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
-    host, port = listener.getsockname()[:2]
-    typer.echo(f"Open-Sora is ready: http://{'localhost' if host in ('127.0.0.1', '0.0.0.0', '::') else host}:{port}")
-    threading.Thread(target=warm_up, args=(model,), name="opensora-warm-up", daemon=True).start()
     try:
+        queue = DurableQueue(output_dir, warm_up=model, retention=retention)
+    except FolderInUse as error:
+        raise typer.BadParameter(str(error), param_hint="--output-dir") from None
+    try:
+        app = create_app(queue, output_dir, model)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+        host, port = listener.getsockname()[:2]
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
+        typer.echo(f"Open-Sora is ready: http://{name}:{port}")
         server.run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
         typer.echo("Stopping.")
         queue.close()
-
-
-def generate(
-    request: "GenerationRequest", *, on_progress: "Callable[[Progress], None]", cancel: threading.Event
-) -> "GenerationResult":
-    """The pipeline, loaded by the first request that comes before :func:`warm_up` has done it."""
-    from opensora.pipelines import video
-
-    return video.generate(request, on_progress=on_progress, cancel=cancel)
-
-
-def warm_up(model: str) -> None:
-    """Load torch, and the networks if they are bundled, while the visitor is still typing."""
-    time.sleep(HEAD_START)
-    from opensora.models import zoo
-    from opensora.pipelines.build import build_models
-
-    preset = zoo.PRESETS[model]
-    if not preset.bundled or not zoo.status(preset).installed:
-        return
-    try:
-        build_models(preset.modes[0], preset.resolutions[0], enable_optimization=True, model=model)
-    except ValueError as error:  # the page says it when somebody generates
-        log.warning("%s could not be loaded: %s", model, error)
 
 
 if __name__ == "__main__":

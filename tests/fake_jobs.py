@@ -46,7 +46,8 @@ def generate(
         if request.prompt == "crash" or (request.prompt == "crash once" and not again):
             os.kill(os.getpid(), signal.SIGKILL)
         while request.prompt.startswith("wait") and not (folder() / "go").exists():
-            _check(cancel)
+            if "stubborn" not in request.prompt:
+                _check(cancel)
             time.sleep(0.01)
         if request.prompt.startswith("slow"):
             (folder() / "worker").write_text(str(os.getpid()))

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from opensora.jobs.store import Record
+if TYPE_CHECKING:  # it loads the engine, and the program's arguments are checked without
+    from opensora.jobs.store import Record
 
 DAY = 86_400.0
 
@@ -23,7 +25,7 @@ class Retention:
             if value is not None and value <= 0:
                 raise ValueError(f"Got {value} for the {name} to keep; expected more than 0, or nothing to keep all.")
 
-    def expired(self, records: Iterable[Record], sizes: dict[str, int], now: float) -> list[str]:
+    def expired(self, records: "Iterable[Record]", sizes: dict[str, int], now: float) -> list[str]:
         """Jobs that have to go, the oldest first.
 
         Args:

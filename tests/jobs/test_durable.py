@@ -136,6 +136,15 @@ def test_cancel_stops_waiting_and_running_jobs(queue: DurableQueue) -> None:
     assert not queue.cancel(job, "me") and not queue.cancel("none", "me")
 
 
+def test_a_job_that_is_asked_to_stop_says_so_until_it_has(queue: DurableQueue, control: Path) -> None:
+    job = running(queue, "wait, stubborn")
+    assert queue.cancel(job, "me") and queue.cancel(job, "me")
+    assert seen(queue, job).stopping and seen(queue, job).state is JobState.RUNNING
+    (control / "go").touch()
+    view = ended(queue, job)
+    assert (view.state, view.stopping) == (JobState.CANCELLED, False)
+
+
 def test_failures_are_sentences_and_the_next_job_runs(queue: DurableQueue) -> None:
     flat, bug = ended(queue, submit(queue, "flat")), ended(queue, submit(queue, "bug"))
     assert (flat.state, bug.state) == (JobState.FAILED, JobState.FAILED)

@@ -11,6 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from opensora.jobs.places import Places
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +54,18 @@ def test_wrong_arguments_are_sentences(tmp_path: Path) -> None:
         (("--host", "no.such.host.invalid"), "There is no address 'no.such.host.invalid' on this machine."),
         (("--output-dir", str(tmp_path / "file" / "below")), "Nothing can be written to"),
         (("--port", "70000"), "65535"),
+        (("--keep-days", "0"), "Got 0.0 for the days to keep; expected more than 0"),
     ):
         status, text = run(*("--output-dir", str(tmp_path / "out")), *arguments)
         assert status == 2 and part in text and "Traceback" not in text, text
+
+
+def test_a_folder_that_another_server_uses_is_a_sentence(tmp_path: Path) -> None:
+    places = Places(tmp_path / "out")
+    places.root.mkdir(parents=True)
+    with FileLock(places.server_lock):
+        status, text = run("--port", "0", "--output-dir", str(places.outputs))
+    assert status == 2 and "Another server works in" in text and "Traceback" not in text
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["at-once", "after-loading"])

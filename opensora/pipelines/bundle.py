@@ -16,7 +16,7 @@ from opensora.checkpoint.locate import assets_folder
 from opensora.config import from_dict
 from opensora.datasets.aspect import RESOLUTIONS
 from opensora.models import zoo
-from opensora.sampling.conditions import IMAGE_FPS
+from opensora.sampling.frame_rate import IMAGE_FPS
 
 CARD = "bundle.json"
 COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy")

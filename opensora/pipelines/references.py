@@ -13,7 +13,6 @@ from PIL import Image
 from opensora.datasets.image_io import cover, load_image
 from opensora.datasets.video_io import read_video
 from opensora.pipelines.errors import RequestError
-from opensora.sampling.given_frames import reference_frames
 
 ImageSource = str | Path | Image.Image | np.ndarray
 VideoSource = str | Path | np.ndarray
@@ -82,6 +81,8 @@ class References:
         """
         if self.video is None or cond_type is None:
             return self
+        from opensora.sampling.given_frames import reference_frames  # with torch behind it
+
         count = reference_frames(cond_type)
         if len(self.video) < count:
             raise RequestError(

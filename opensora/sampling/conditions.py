@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from opensora.sampling.compat import Compat
+from opensora.sampling.frame_rate import IMAGE_FPS
 
 COND_TYPES = ("i2v_head", "i2v_loop", "i2v_tail", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy")
 """What is given: the first frame, both ends, the last frame, or a clip's beginning or end; ``easy`` gives twice as much
 of the clip."""
-IMAGE_FPS = 120.0
-"""Frames per second that published networks are told for a single image."""
 
 Reader = Callable[[str, tuple[int, int]], Tensor]
 """Reads a file as pixels (3, T, height, width) in [-1, 1] of the given (height, width)."""

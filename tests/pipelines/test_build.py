@@ -113,6 +113,7 @@ def test_the_text_encoder_s_precision_and_policy_are_chosen_apart(
     monkeypatch.setattr(apply, "find_spec", lambda package: None)
     apply.obstacle.cache_clear()
     apply._say_once.cache_clear()
+    caplog.set_level("WARNING", logger="opensora")  # which a command line may have made quieter
     models = build(bundle_folder, text_dtype="bf16", shardformer="auto")
     assert models.text_encoder.t5.model.dtype == torch.bfloat16 and models.config.plan.text_dtype == "bf16"
     assert "shardformer is not used: colossalai is not installed" in caplog.text

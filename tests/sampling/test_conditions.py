@@ -9,6 +9,7 @@ from torch import Tensor
 
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.sampling import conditions
+from opensora.sampling.frame_rate import IMAGE_FPS
 
 FIXTURE = golden_io.load("utils_prep_ref_v13")
 CASES: dict[str, dict[str, Any]] = FIXTURE.meta["cases"]
@@ -161,7 +162,7 @@ def test_references_are_encoded_one_by_one() -> None:
 
 def test_sizes_are_told_as_published() -> None:
     table = golden_io.load_json("utils_mask_v13")
-    assert table["IMG_FPS"] == conditions.IMAGE_FPS
+    assert table["IMG_FPS"] == IMAGE_FPS
     for kind, batch, (height, width), frames, fps, dtype, out in table["prepare_multi_resolution_info"]["table"]:
         if kind not in ("STDiT2", "OpenSora"):
             continue  # arguments of networks of other families

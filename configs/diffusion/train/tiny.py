@@ -56,7 +56,7 @@ config = DiffusionTrainConfig(
             shift=3.0,
         ),
         Stage(
-            steps=2000,
+            steps=1850,
             mixture=(
                 ("1x144x256", 0.6),
                 ("17x144x256", 0.5),

@@ -218,8 +218,9 @@ def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> 
     image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **LATEST)
     ratio.change(handlers.show_crop, [image, resolution, ratio], notes.crop, **LATEST)
     for name in FIELDS:
+        typed = isinstance(inputs[name], gr.Textbox)
         if name != "model":  # its resolution has to follow first
-            typed = isinstance(inputs[name], gr.Textbox)
             (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **LATEST)
         # what a person enters, not what follows from it later: that would wipe the answer to a quick click away
-        inputs[name].input(None, None, notes.refusal, js=NOTHING, **QUIET)
+        entered = inputs[name].change if typed else inputs[name].input
+        entered(None, None, notes.refusal, js=NOTHING, **QUIET)

@@ -109,7 +109,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path.name} holds no settings; it was not written by this program.") from None
 
 
-def read_video(path: str | os.PathLike[str], max_frames: int | None = None) -> Clip:
+def read_video(path: str | os.PathLike[str], max_frames: int | None = None, max_pixels: int = MAX_READ_PIXELS) -> Clip:
     """Frames of an MP4, MOV, WebM, MKV or GIF file, upright.
 
     The format is told by content and fixed, and no other file or address is opened whatever the file says.
@@ -117,6 +117,7 @@ def read_video(path: str | os.PathLike[str], max_frames: int | None = None) -> C
     Args:
         path: file.
         max_frames: frames to read at most; ``None`` reads all.
+        max_pixels: pixels of all frames together above which it is refused.
 
     Raises:
         ValueError: it is no clip of these formats, damaged or too long; a sentence for people.
@@ -132,7 +133,7 @@ def read_video(path: str | os.PathLike[str], max_frames: int | None = None) -> C
             fps = float(stream.average_rate or stream.guessed_rate or 24)
             for frame in container.decode(stream):
                 pixels += frame.width * frame.height
-                if pixels > MAX_READ_PIXELS:
+                if pixels > max_pixels:
                     raise ValueError(f"{path.name} is too long or too large to read; cut it first.")
                 pictures.append(_to_rgb(frame))
                 if max_frames is not None and len(pictures) >= max_frames:

@@ -15,7 +15,6 @@ PUBLISHED_NAMES = {
     "neg_prompt": "negative_prompt",
     "num_sample": "num_videos",
     "loop": "loops",
-    "img_flux": "picture_model",
 }
 """Settings of the public code that have another name here."""
 SECTIONS = ("sampling_option",)

@@ -19,6 +19,8 @@ VideoSource = str | Path | np.ndarray
 
 MOST_FRAMES = 600
 """Frames that a given clip may have."""
+MOST_PIXELS = 2**28
+"""Pixels that all its frames may have together: 800 MB of memory."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _video(source: Any) -> np.ndarray:
     if not isinstance(source, str | Path):
         raise RequestError("reference_video", f"A reference video is a file or an array, not {type(source).__name__}.")
     try:
-        frames = read_video(source, MOST_FRAMES + 1).frames
+        frames = read_video(source, MOST_FRAMES + 1, MOST_PIXELS).frames
     except ValueError as error:
         raise RequestError("reference_video", str(error)) from None
     if len(frames) > MOST_FRAMES:

@@ -251,8 +251,10 @@ class GenerationRequest:
                 f"{self.cond_type} takes {len(self.reference_video)} frames of the reference video, and the clip has "
                 f"{last.frames}: nothing is left to make. Ask for a longer clip.",
             )
-        for name in ("aesthetic_score", "camera_motion"):
-            if bundle.card.family in ("2.0", "flux") and getattr(self, name) is not None:
+        untold = {"2.0": ("aesthetic_score", "camera_motion")}
+        untold["flux"] = (*untold["2.0"], "motion_score")
+        for name in untold.get(bundle.card.family, ()):
+            if getattr(self, name) is not None:
                 raise RequestError(
                     name,
                     f"{bundle.card.title or bundle.card.name} was told of no {_words(name)} in training, so there is "

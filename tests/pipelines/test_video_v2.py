@@ -188,6 +188,8 @@ def test_pictures_of_flux(flux: Path) -> None:
     assert not np.array_equal(make(flux, length="1f", guidance=9.0).frames, one.frames)
     with pytest.raises(RequestError, match="does t2i at 256px, not t2v"):
         make(flux)
+    with pytest.raises(RequestError, match="told of no motion score"):
+        make(flux, length="1f", motion_score=4)
     assert estimate(GenerationRequest("a cat", model="flux.1-dev", length=1)).bytes_memory > 30e9
 
 

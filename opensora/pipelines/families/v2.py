@@ -114,11 +114,9 @@ class V2:
                 raise features_failed()
 
     def cut_texts(self, models: Models, texts: list[str]) -> list[tuple[int, int]]:
-        cut = []
-        for embedder in models.text_encoder.embedders()[:1]:  # CLIP's share is the gist, which its beginning tells
-            counts = (len(embedder.tokenizer(text)["input_ids"]) for text in dict.fromkeys(texts))
-            cut += [(count, embedder.max_length) for count in counts if count > embedder.max_length]
-        return cut
+        t5 = models.text_encoder.t5.embedder  # CLIP's share is the gist, which a text's beginning tells
+        counts = (len(t5.tokenizer(text)["input_ids"]) for text in dict.fromkeys(texts))
+        return [(count, t5.max_length) for count in counts if count > t5.max_length]
 
     def encode_reference(self, models: Models, frames: np.ndarray) -> Tensor:
         return encode_frames(models, frames)

@@ -251,8 +251,8 @@ class GenerationRequest:
                 f"{self.cond_type} takes {len(self.reference_video)} frames of the reference video, and the clip has "
                 f"{last.frames}: nothing is left to make. Ask for a longer clip.",
             )
-        untold = {"2.0": ("aesthetic_score", "camera_motion")}
-        untold["flux"] = (*untold["2.0"], "motion_score")
+        captions = ("aesthetic_score", "camera_motion")
+        untold: dict[str, tuple[str, ...]] = {"2.0": captions, "flux": (*captions, "motion_score")}
         for name in untold.get(bundle.card.family, ()):
             if getattr(self, name) is not None:
                 raise RequestError(

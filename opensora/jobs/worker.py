@@ -22,7 +22,7 @@ from opensora.jobs.store import APPLICATION, EXECUTOR, QUEUE, VERSION, WORKFLOW,
 
 log = logging.getLogger(__name__)
 
-POLL = 0.2
+POLL = 0.5
 """Seconds between two looks for a new job."""
 
 
@@ -41,11 +41,16 @@ class Worker:
         self._current: set[str] = set()
         self._lock = threading.Lock()
 
+    def load(self) -> Any:
+        """What makes the result of a request; loading the pipeline behind it takes seconds the first time."""
+        importlib.import_module("opensora.jobs.attempt")
+        return getattr(importlib.import_module(self._module), self._function)
+
     def run(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
         """One attempt at a job; returns its outcome."""
-        from opensora.jobs import attempt  # with the pipeline behind it, which takes seconds to load
+        from opensora.jobs import attempt
 
-        generate = getattr(importlib.import_module(self._module), self._function)
+        generate = self.load()
         with self._lock:
             self._current.add(job_id)
         try:
@@ -88,8 +93,9 @@ def serve(worker: Worker) -> None:
     threading.Event().wait()
 
 
-def warm_up(model: str) -> None:
-    """Load the networks if they are bundled, while the first visitor is still typing."""
+def warm_up(worker: Worker, model: str) -> None:
+    """Load what jobs run, and the networks if they are bundled, while the first visitor is still typing."""
+    worker.load()
     from opensora.models import zoo
     from opensora.pipelines.build import build_models
 
@@ -115,7 +121,9 @@ def main() -> None:
     threading.Thread(target=_until_closed, args=(worker,), name="opensora-leave", daemon=True).start()
     with FileLock(worker.places.worker_lock):
         if options.warm_up:
-            threading.Thread(target=warm_up, args=(options.warm_up,), name="opensora-warm-up", daemon=True).start()
+            threading.Thread(
+                target=warm_up, args=(worker, options.warm_up), name="opensora-warm-up", daemon=True
+            ).start()
         serve(worker)
 
 

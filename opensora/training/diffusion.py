@@ -42,6 +42,10 @@ class Stage:
     """Shift of the training times for every size, as ``shift * t / (1 + (shift - 1) * t)``; ``None`` shifts by size and
     length as published, which for pictures much smaller than 512 x 512 leaves little of the noisy end, where colour,
     place and direction are decided."""
+    text_share: float | None = None
+    """Share of video batches without an image condition; ``None`` for the recipe's."""
+    head_share: float | None = None
+    """Share of video batches that are given the first latent frame; ``None`` for the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,16 @@ class Condition:
     """``keep``, ``text`` (image dropped), ``cond`` (text dropped) or ``null`` (both), the published names."""
 
 
-def draw_condition(config: DiffusionTrainConfig, rng: np.random.Generator, latent_frames: int) -> Condition:
+def draw_condition(
+    config: DiffusionTrainConfig, stage: Stage, rng: np.random.Generator, latent_frames: int
+) -> Condition:
     """Condition of one batch; images have none."""
+    text = config.text_share if stage.text_share is None else stage.text_share
+    head = config.head_share if stage.head_share is None else stage.head_share
     kind = rng.random()
-    if latent_frames == 1 or kind < config.text_share:
+    if latent_frames == 1 or kind < text:
         return Condition(None, "keep")
-    one = latent_frames < 3 or kind < config.text_share + config.head_share
+    one = latent_frames < 3 or kind < text + head
     given = 1 if one else int(rng.integers(2, min(6, latent_frames)))
     drop = rng.random()
     if drop < config.drop_text_given_image:
@@ -208,7 +216,7 @@ class DiffusionTrainer:
         own = np.random.default_rng((self.config.seed, self.step, self.workers.rank))
         stage = stage_at(self.config, self.step)
         bucket, z, captions = self.batch(stage, shared, own)
-        condition = draw_condition(self.config, own, z.shape[2])
+        condition = draw_condition(self.config, stage, own, z.shape[2])
         seed = (self.config.seed * 1_000_003 + self.step) * 64 + self.workers.rank
         generator = torch.Generator(self.device).manual_seed(seed)
         torch.manual_seed(seed)  # caption dropout inside the network

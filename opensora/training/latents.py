@@ -37,11 +37,14 @@ class LatentBucket:
     """Pixels, a multiple of 16."""
     clips: int
     """Clips to render, a multiple of the shard size (32)."""
+    of: int | None = None
+    """Frames of the clip whose beginning this is: a picture that a clip starts from leaves its subject room to move."""
 
     @property
     def name(self) -> str:
         """Folder of the bucket."""
-        return f"{self.frames}x{self.height}x{self.width}"
+        length = f"{self.frames}" if self.of is None else f"{self.frames}of{self.of}"
+        return f"{length}x{self.height}x{self.width}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def clip_and_captions(bucket: LatentBucket, index: int, seed: int, captions: int
     scene = random_scene(rng)
     while heldout(scene):
         scene = random_scene(rng)
-    clip = render(scene, bucket.height, bucket.width, bucket.frames, fps=24, seed=int(rng.integers(2**31)))
+    frames = bucket.of or bucket.frames
+    clip = render(scene, bucket.height, bucket.width, frames, fps=24, seed=int(rng.integers(2**31)), kept=bucket.frames)
     texts = [caption(scene, rng, "ko" if rng.random() < 0.3 else "en") for _ in range(captions)]
     return clip, texts
 

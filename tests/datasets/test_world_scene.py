@@ -35,6 +35,7 @@ def test_rendering_is_repeatable_and_seeds_differ() -> None:
     assert clip.shape == (9, 64, 112, 3) and clip.dtype == np.uint8
     np.testing.assert_array_equal(clip, render(scene, 64, 112, 9, seed=5))
     assert np.abs(clip.astype(int) - render(scene, 64, 112, 9, seed=6)).mean() > 1
+    np.testing.assert_array_equal(render(scene, 64, 112, 9, seed=5, kept=1), clip[:1])
 
 
 @settings(max_examples=40, deadline=None)

@@ -13,7 +13,7 @@ from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.training.diffusion import DiffusionTrainConfig, DiffusionTrainer, Stage, draw_condition, stage_at
-from opensora.training.latents import LatentBucket, fill, load
+from opensora.training.latents import LatentBucket, clip_and_captions, fill, load
 from opensora.training.text import TextTrainConfig, TextTrainer
 from opensora.training.vae import VAEBucket, VAETrainConfig, VAETrainer, reconstruction_loss, sample_clip, to_pixels
 
@@ -189,7 +189,18 @@ def test_stages_follow_each_other_and_conditions_are_mixed(folder: Path) -> None
     recipe = diffusion_recipe(folder)
     assert stage_at(recipe, 29) is recipe.stages[0] and stage_at(recipe, 30) is recipe.stages[1]
     rng = np.random.default_rng(0)
-    drawn = [draw_condition(recipe, rng, 5) for _ in range(400)]
+    drawn = [draw_condition(recipe, recipe.stages[0], rng, 5) for _ in range(400)]
     assert {c.frames for c in drawn} >= {None, (0,), (0, 1)}
     assert {c.drop for c in drawn} == {"keep", "cond", "null"}
-    assert all(draw_condition(recipe, rng, 1).frames is None for _ in range(20))
+    assert all(draw_condition(recipe, recipe.stages[0], rng, 1).frames is None for _ in range(20))
+    given = replace(recipe.stages[0], text_share=0.0, head_share=1.0)
+    assert all(draw_condition(recipe, given, rng, 5).frames == (0,) for _ in range(20))
+
+
+def test_a_picture_may_be_the_beginning_of_a_clip() -> None:
+    clip, captions = clip_and_captions(LatentBucket(9, 48, 80, 32), 3, seed=0, captions=2)
+    assert clip.shape == (9, 48, 80, 3) and len(captions) == 2
+    bucket = LatentBucket(1, 48, 80, 32, of=9)
+    assert bucket.name == "1of9x48x80"
+    picture, _ = clip_and_captions(bucket, 3, seed=0, captions=2)
+    assert picture.shape == (1, 48, 80, 3)

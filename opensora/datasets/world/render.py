@@ -125,10 +125,11 @@ def subject_masks(
 
 
 def render(
-    spec: SceneSpec, height: int, width: int, num_frames: int, fps: float = 24, seed: int = 0
+    spec: SceneSpec, height: int, width: int, num_frames: int, fps: float = 24, seed: int = 0, kept: int | None = None
 ) -> NDArray[np.uint8]:
     """The clip of a scene, uint8 (T, H, W, 3), the same for the same arguments. ``seed`` fixes what the description
-    leaves open: sizes, places, hills. Raises ``ValueError`` for an empty frame or clip."""
+    leaves open: sizes, places, hills. Of a clip only the first ``kept`` frames are drawn if that is given. Raises
+    ``ValueError`` for an empty frame or clip."""
     _check_size(height, width, num_frames, fps)
     rng = np.random.default_rng(seed)
     time = np.arange(num_frames, dtype=np.float32) / np.float32(fps)
@@ -139,7 +140,8 @@ def render(
     flaw = 1 - AESTHETICS.index(spec.aesthetic) / (len(AESTHETICS) - 1)
     stains = finish.blotches(rng, height, width)
     frozen = spec.camera == "static" and spec.background != "sea"
-    clip = np.empty((num_frames, height, width, 3), np.uint8)
+    views = views[:kept]
+    clip = np.empty((len(views), height, width, 3), np.uint8)
     scenery: Array | None = None
     for frame, view in enumerate(views):
         if scenery is None or not frozen:

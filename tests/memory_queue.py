@@ -1,6 +1,7 @@
 """A queue that lives in the test's own process, for tests of the page: the protocol of JobQueue and one thread."""
 
 import secrets
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -52,6 +53,22 @@ class MemoryQueue:
         with self._change:
             self._change.wait_for(lambda: self._jobs[job_id].state.finished, timeout)
         return self.view(job_id, owner)
+
+    def remove(self, job_id: str, owner: str) -> bool:
+        job = self.view(job_id, owner)
+        if job is None or not job.state.finished:
+            return False
+        with self._change:
+            del self._jobs[job_id]
+        shutil.rmtree(self._output_dir / job_id, ignore_errors=True)
+        return True
+
+    def everybodys(self) -> list[JobView]:
+        with self._change:
+            return list(self._jobs.values())
+
+    def trouble(self) -> str | None:
+        return "the queue was closed" if self._closed else None
 
     def close(self) -> None:
         self._closed = True

@@ -4,8 +4,10 @@ The page's process adds jobs and reads them; it never computes. What it shows is
 from the database and the worker's files a few times a second, so that asking is cheap however many pages are open.
 """
 
+import contextlib
 import functools
 import logging
+import math
 import secrets
 import shutil
 import sys
@@ -157,6 +159,30 @@ class DurableQueue:
             )
         return self.view(job_id, owner)
 
+    def remove(self, job_id: str, owner: str) -> bool:
+        """Forget a finished job and delete its files. Returns whether there was one."""
+        with self._writing:
+            record = self._records.get(job_id)
+            if record is None or record.owner != owner or record.unfinished:
+                return False
+            self._forget(job_id)
+        return True
+
+    def everybodys(self) -> list[JobView]:
+        """The jobs of all owners, for counting; their requests without pictures and clips."""
+        with self._change:
+            return [self._view(record) for record in self._records.values()]
+
+    def trouble(self) -> str | None:
+        """Why nothing can be made at present, such as a worker that loads; ``None`` when all is well."""
+        since = self._worker.since
+        if math.isinf(since):
+            return self._worker.trouble or "the worker is being started"
+        with contextlib.suppress(OSError):
+            if self._places.ready.stat().st_mtime >= since:
+                return None
+        return "the worker is loading the model"
+
     def close(self) -> None:
         """Stop the worker. The running job and the waiting ones go on when the folder is served again."""
         with self._change:
@@ -231,10 +257,13 @@ class DurableQueue:
         records = list(self._records.values())
         sizes = {r.id: size_of(self._places.result(r.id)) for r in records if not r.unfinished}
         for job_id in self._retention.expired(records, sizes, time.time()):
-            self._places.remove(job_id)
-            self._store.delete(job_id)
-            with self._change:
-                del self._records[job_id]
+            self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        self._places.remove(job_id)
+        self._store.delete(job_id)
+        with self._change:
+            del self._records[job_id]
 
     def _sweep(self) -> None:
         """Delete what a kill left behind: folders of jobs that were not queued yet, and reports of ended ones."""

@@ -42,6 +42,11 @@ class Places:
         return self.root / "worker.lock"
 
     @property
+    def ready(self) -> Path:
+        """Touched by every worker that has loaded what it needs."""
+        return self.root / "ready"
+
+    @property
     def work(self) -> Path:
         """Folders of all jobs."""
         return self.root / "work"

@@ -126,8 +126,20 @@ class JobQueue(Protocol):
         """Ask a job to stop; a running one stops within a step. Returns whether there was anything to stop."""
         ...
 
+    def remove(self, job_id: str, owner: str) -> bool:
+        """Forget a finished job and delete its files. Returns whether there was one."""
+        ...
+
     def wait(self, job_id: str, owner: str, timeout: float | None = None) -> JobView | None:
         """Block until a job has finished, or for ``timeout`` seconds; returns its snapshot."""
+        ...
+
+    def everybodys(self) -> list[JobView]:
+        """The jobs of all owners, for counting; their requests without pictures and clips."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Why nothing can be made at present, such as a worker that loads; ``None`` when all is well."""
         ...
 
     def close(self) -> None:

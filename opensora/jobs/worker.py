@@ -120,11 +120,14 @@ def main() -> None:
     worker = Worker(Places(options.output_dir), options.generate, options.attempts)
     threading.Thread(target=_until_closed, args=(worker,), name="opensora-leave", daemon=True).start()
     with FileLock(worker.places.worker_lock):
-        if options.warm_up:
-            threading.Thread(
-                target=warm_up, args=(worker, options.warm_up), name="opensora-warm-up", daemon=True
-            ).start()
+        threading.Thread(target=_prepare, args=(worker, options.warm_up), name="opensora-warm-up", daemon=True).start()
         serve(worker)
+
+
+def _prepare(worker: Worker, model: str | None) -> None:
+    if model:
+        warm_up(worker, model)
+    worker.places.ready.touch()
 
 
 def _until_closed(worker: Worker) -> None:

@@ -14,7 +14,7 @@ from opensora.checkpoint import identity
 from opensora.checkpoint.layout import read_object
 from opensora.checkpoint.locate import assets_folder
 from opensora.config import from_dict
-from opensora.datasets.aspect import RESOLUTIONS
+from opensora.datasets.aspect import RESOLUTIONS, RESOLUTIONS_V2
 from opensora.models import zoo
 from opensora.sampling.frame_rate import IMAGE_FPS
 
@@ -58,6 +58,8 @@ LENGTHS: Mapping[str, Lengths] = MappingProxyType(
     }
 )
 """By generation."""
+HIGH_COMPRESSION_LENGTHS = Lengths(4, 0, 8, 8)
+"""Of 2.0 with the autoencoder of high compression, where no frame stands alone."""
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "1.2": ("stdit", "vae", "text"),
@@ -115,6 +117,11 @@ class BundleCard:
     """Aesthetic score that the network is told where a request leaves it open; ``None`` tells nothing."""
     scale_image_guidance: bool = True
     """Whether image guidance falls during sampling and grows over the frames."""
+    picture_first: bool = False
+    """Whether a video of text alone begins as a picture, which is then set in motion: two runs of one denoiser, for
+    networks that learnt motion from given first frames."""
+    high_compression: bool = False
+    """Whether 2.0's autoencoder makes one latent of 4 x 32 x 32 pixels instead of 4 x 8 x 8."""
 
     def __post_init__(self) -> None:
         if self.family not in LENGTHS:
@@ -124,13 +131,33 @@ class BundleCard:
             chosen = getattr(self, name)
             if not chosen or set(chosen) - set(choices):
                 raise ValueError(f"got {name} {', '.join(chosen) or 'none'}; expected some of {', '.join(choices)}.")
-        if not LENGTHS[self.family].fit(self.frames):
-            raise ValueError(f"the frames are {self.frames}; expected {LENGTHS[self.family]}.")
+        if self.high_compression and (self.family != "2.0" or set(self.resolutions) - set(RESOLUTIONS_V2)):
+            raise ValueError(
+                f"high_compression is on for family {self.family} at {', '.join(self.resolutions)}; it needs 2.0 and "
+                f"some of {', '.join(RESOLUTIONS_V2)}."
+            )
+        if not self.lengths.fit(self.frames):
+            raise ValueError(f"the frames are {self.frames}; expected {self.lengths}.")
         if min(self.fps, self.image_fps, self.default_steps) < 1:
             raise ValueError(
                 f"fps is {self.fps}, image_fps {self.image_fps} and default_steps {self.default_steps}; expected 1 or "
                 "more."
             )
+        if self.picture_first and (self.family != "1.3" or not {"t2i", "i2v"} <= set(self.modes)):
+            raise ValueError(
+                f"picture_first is on for family {self.family} and modes {', '.join(self.modes)}; it needs family 1.3 "
+                "with t2i and i2v."
+            )
+
+    @property
+    def lengths(self) -> Lengths:
+        """Clip lengths that the autoencoder codes without a rest."""
+        return HIGH_COMPRESSION_LENGTHS if self.high_compression else LENGTHS[self.family]
+
+    @property
+    def size_multiple(self) -> int:
+        """What both sides of a frame are multiples of."""
+        return 32 if self.high_compression else 16
 
     @property
     def continues(self) -> bool:
@@ -253,17 +280,18 @@ def of_preset(preset: zoo.Preset) -> Bundle:
         default_steps=defaults.steps,
         default_guidance=defaults.guidance,
         default_image_guidance=defaults.image_guidance,
-        cond_types=COND_TYPES[:1] if preset.bundled else _cond_types(preset.family),
+        cond_types=COND_TYPES[:1] if preset.bundled else _cond_types(preset),
         default_motion_score=4 if preset.family == "2.0" else None,
         default_aesthetic_score=6.5 if preset.family == "1.2" else None,
         clean_text=preset.family in ("1.2", "1.3"),
+        high_compression=preset.high_compression,
     )
     return Bundle(card, folder, preset)
 
 
-def _cond_types(family: str) -> tuple[str, ...]:
-    """What published networks of a generation can be given; 1.3's clips continue each other, but take no clip yet."""
-    return COND_TYPES if family == "2.0" else COND_TYPES[:3]
+def _cond_types(preset: zoo.Preset) -> tuple[str, ...]:
+    """What published networks can be given; 1.3's clips continue each other, but take no clip yet."""
+    return COND_TYPES if preset.family == "2.0" and not preset.high_compression else COND_TYPES[:3]
 
 
 def _read_card(path: Path) -> BundleCard:

@@ -94,3 +94,10 @@ class Clip:
     """Where the reference goes."""
     references: tuple[Tensor, ...] = field(repr=False, default=())
     """Latents (1, C, T, H, W) of what is given, the beginning first."""
+    picture_first: bool = False
+    """Whether the first frame is made by a run of its own and then given to the first part."""
+
+    @property
+    def runs(self) -> int:
+        """Runs of the sampler."""
+        return len(self.parts) + self.picture_first

@@ -131,7 +131,7 @@ def _compute(request: GenerationRequest, bundle: Bundle, models: Models, reporte
             clip = dataclasses.replace(clip, references=encoded)
     preview = _preview(models, bundle)
     seeds = _seeds(request)
-    with _naming("sampling"), reporter.stage("sampling", clip.steps * len(clip.parts) * len(seeds)):
+    with _naming("sampling"), reporter.stage("sampling", clip.steps * clip.runs * len(seeds)):
         latents_of = [family.denoise(models, clip, seed, reporter, preview) for seed in seeds]
     frames = sum(part.kept for part in clip.parts)
     pieces = family.count_pieces(models, latents_of[0].shape[2])
@@ -153,6 +153,7 @@ def _clip(request: GenerationRequest, bundle: Bundle) -> Clip:
         guidance=request.guidance,
         image_guidance=request.image_guidance,
         cond_type=request.cond_type,
+        picture_first=bundle.card.picture_first and request.mode == "t2v",
     )
 
 
@@ -206,6 +207,8 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
         "parts": [dataclasses.asdict(part) for part in parts],
         "texts": request.texts(bundle),
     }
+    if bundle.card.picture_first and request.mode == "t2v":
+        settings["picture_first"] = True
     hashes = [hashlib.sha256(frames.tobytes()).hexdigest() for frames in request.references().in_order()]
     settings |= dict(zip(("reference_sha256", "second_reference_sha256"), hashes, strict=False))
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}

@@ -1,5 +1,6 @@
 """The pipeline on random networks: exact lengths, the same bytes again, parts that continue, images that are kept."""
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from torch import Tensor
 from opensora import generate_video
 from opensora.datasets.image_io import cover, load_image
 from opensora.models import zoo
+from opensora.pipelines import preflight
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import of_preset
 from opensora.pipelines.families.v1 import V13
 from opensora.pipelines.pixels import decode, encode_frames
-from opensora.pipelines.request import RequestError
+from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.result import GenerationResult
 from opensora.sampling.rectified_flow import RFLOW
 
@@ -210,3 +212,41 @@ def test_a_device_that_is_not_here_is_a_request_error(bundle_folder: Path) -> No
     with pytest.raises(RequestError, match="this machine has") as caught:
         make(bundle_folder, device="tpu")
     assert caught.value.field == "device"
+
+
+def test_a_video_may_begin_as_a_picture_that_is_set_in_motion(tmp_path: Path, parts: list[Tensor]) -> None:
+    folder = write_bundle(tmp_path / "bundle", picture_first=True)
+    steps_of: list[tuple[str, int, int]] = []
+    result = make(folder, length="17f", on_progress=lambda p: steps_of.append((p.stage, p.step, p.total)))
+    picture, clip = parts
+    assert picture.shape[2] == 1 and clip.shape[2] == 5
+    assert torch.equal(clip[:, :, :1], picture)
+    assert result.settings["mode"] == "t2v" and result.settings["picture_first"] is True
+    assert [step for stage, step, _ in steps_of if stage == "sampling"] == [0, 1, 2, 3, 4]
+    assert {total for stage, _, total in steps_of if stage == "sampling"} == {4}
+    parts.clear()
+    make(folder, length="17f", reference_image=np.full((90, 160, 3), 40, np.uint8))
+    make(folder, **PICTURE)
+    assert [latents.shape[2] for latents in parts] == [5, 1]  # a given image, or a picture alone, is one run
+
+
+def test_every_clip_of_a_request_has_its_own_picture(tmp_path: Path, parts: list[Tensor]) -> None:
+    folder = write_bundle(tmp_path / "bundle", picture_first=True)
+    make(folder, length="49f", num_videos=2)
+    assert [latents.shape[2] for latents in parts] == [1, 10, 10] * 2
+    assert not torch.equal(parts[0], parts[3])
+
+
+def test_the_picture_before_a_video_is_counted_in_its_cost(tmp_path: Path) -> None:
+    request = GenerationRequest("a red ball", model=write_bundle(tmp_path / "plain"), length="17f").validated()
+    first = dataclasses.replace(request, model=write_bundle(tmp_path / "first", picture_first=True)).validated()
+    given = dataclasses.replace(request, reference_image=np.zeros((144, 256, 3), np.uint8)).validated()
+    plain, with_picture, by_image = (preflight.count(r, r.bundle()).sampling for r in (request, first, given))
+    alone = dataclasses.replace(request, length=1).validated()
+    assert with_picture == by_image + preflight.count(alone, alone.bundle()).sampling
+    assert with_picture > plain
+
+
+def test_a_bundle_that_paints_first_needs_a_network_that_takes_images(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="picture_first is on"):
+        make(write_bundle(tmp_path / "bundle", picture_first=True, modes=["t2v", "t2i"]))

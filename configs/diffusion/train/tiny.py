@@ -38,7 +38,7 @@ config = DiffusionTrainConfig(
         LatentBucket(1, 144, 256, 5120),
         LatentBucket(17, 64, 112, 2048),
         LatentBucket(17, 144, 256, 1024),
-        LatentBucket(49, 144, 256, 512),
+        LatentBucket(49, 144, 256, 1024),
         LatentBucket(1, 256, 144, 256),
         LatentBucket(17, 256, 144, 64),
         LatentBucket(1, 192, 192, 256),

@@ -3,11 +3,12 @@
 Legend: C latent channels, T, H, W latent frames, rows and columns. Latents are normalised float32 (1, C, T, H, W).
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,6 +115,10 @@ class V13:
 
     def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
+        if clip.picture_first:
+            still = Part(frames=1, condition=0, kept=1)
+            picture = self._run(models, clip, 0, still, None, generator, watch(reporter, preview))
+            clip = dataclasses.replace(clip, references=(picture,), cond_type="i2v_head")
         joined: list[Tensor] = []
         for index, part in enumerate(clip.parts):
             before = joined[-1] if joined else None
@@ -180,14 +185,21 @@ class V13:
             use_oscillation_guidance=bundle.card.oscillating_guidance,
             scale_image_weight=bundle.card.scale_image_guidance,
         )
-        return cost.sampling_flops(stdit, lambda n: self.latent_size(vae, n, shape), shape, scheduler, given)
+        sizes = partial(self.latent_size, vae, shape=shape)
+        first = _picture_first(bundle, shape, given)
+        total = cost.sampling_flops(stdit, sizes, shape, scheduler, given or first)
+        if first:
+            picture = dataclasses.replace(shape, parts=(Part(frames=1, condition=0, kept=1),))
+            total += cost.sampling_flops(stdit, sizes, picture, scheduler, False)
+        return total
 
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
         return cost.decoding_flops(self.configs(bundle)[1], shape)
 
     def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
         stdit, vae = self.configs(bundle)
-        rows = 3 if stdit.embeds_given_frames and (given or len(shape.parts) > 1) else 2
+        given = given or len(shape.parts) > 1 or _picture_first(bundle, shape, given)
+        rows = 3 if stdit.embeds_given_frames and given else 2
         fixed = bytes_each * (cost.parameters(self.stdit_type, stdit) + cost.parameters(self.vae_type, vae))
         fixed += 4 * text_parameters(bundle)
         window = min(shape.frames, vae.micro_frame_size or shape.frames)
@@ -273,6 +285,11 @@ def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Ten
         return prep_ref_and_mask(kind, overlap, refs, z.shape, len(clip.parts), z.device, z.dtype)
     last = index == len(clip.parts) - 1
     return prep_ref_and_update_mask_in_loop(kind, overlap, before, refs, z.shape, last, z.device, z.dtype)
+
+
+def _picture_first(bundle: Bundle, shape: Shape, given: bool) -> bool:
+    """Whether the first frame of a clip is made by a run of its own."""
+    return bundle.card.picture_first and not given and shape.frames > 1
 
 
 def _check_together(stdit: STDiT3, vae: Any, text_encoder: T5Encoder) -> None:

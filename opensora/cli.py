@@ -1,4 +1,4 @@
-"""The command line: ``python -m opensora generate``, ``models`` and ``doctor``.
+"""The command line: ``python -m opensora generate``, ``models``, ``doctor`` and ``users``.
 
 Everything that takes long to import is imported inside the commands, so that ``--help`` is quick.
 """
@@ -13,6 +13,7 @@ import typer
 
 from opensora import __version__, log
 from opensora.pipelines.terminal import FAILED, ProgressBar, duration, interruptible, sentences
+from opensora.server import users_cli
 
 if TYPE_CHECKING:
     from opensora.checkpoint.hub import DownloadProgress
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Text to video, image to video."
 )
+
+app.add_typer(users_cli.app, name="users")
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show log lines, and where an unexpected error came from.")]
 

@@ -3,6 +3,8 @@
 Legend: T frames, H, W rows and columns; frames are uint8 (T, H, W, 3), sRGB.
 """
 
+import io
+import itertools
 import json
 import os
 import secrets
@@ -18,10 +20,23 @@ import numpy as np
 from av.video.reformatter import Colorspace
 from PIL import Image, PngImagePlugin
 
+from opensora.datasets.clip_limits import (
+    CLIP_LIMITS,
+    ClipLimits,
+    check_file,
+    check_frame_size,
+    check_stream,
+    too_many_frames,
+    too_many_pixels,
+)
+from opensora.datasets.sniff import HEAD, clip_kind, declared_size, shown_name
+
 CRF = 14
 """Quality of the encoder: 0 is lossless, 18 looks the same."""
 MAX_READ_PIXELS = 2**31
 """Pixels that are decoded of one clip at most, all frames together."""
+MAX_METADATA = 2**24
+"""Characters of metadata that are read."""
 
 # How BT.601 makes Y', Cb and Cr of R'G'B' in [0, 1]. Any tagged matrix would do for players that compute exactly; in
 # the software path of Chromium the blue of BT.709 is up to 12 levels off, that of BT.601 at most 2.
@@ -63,7 +78,7 @@ def write_mp4(path: str | os.PathLike[str], frames: np.ndarray, fps: float, meta
     rate = Fraction(fps).limit_denominator(1001)
     height, width = (side + side % 2 for side in frames.shape[1:3])
     with (
-        _replacing(Path(path)) as partial,
+        replacing(Path(path)) as partial,
         av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as out,
     ):
         out.metadata["comment"] = _to_json(metadata)
@@ -86,27 +101,44 @@ def write_png(path: str | os.PathLike[str], picture: np.ndarray, metadata: Mappi
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, picture.shape
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", _to_json(metadata))
-    with _replacing(Path(path)) as partial:
+    with replacing(Path(path)) as partial:
         Image.fromarray(picture).save(partial, format="PNG", pnginfo=text)
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata that :func:`write_mp4` or :func:`write_png` put into a file.
+def read_metadata(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
+    """The metadata that a writer of this program put into an MP4, PNG or WebM file.
+
+    Reads the file's head and its tags, decodes no picture, and opens nothing else.
+
+    Args:
+        source: a file, or its bytes.
 
     Raises:
-        ValueError: the file is neither, or holds none.
+        ValueError: the file is none of these, damaged, or holds no metadata; a sentence for people.
     """
-    path = Path(path)
-    if _head(path).startswith(b"\x89PNG"):
-        with Image.open(path, formats=["PNG"]) as image:
-            comment = getattr(image, "text", {}).get("Comment", "")
-    else:
-        with _open(path) as container:
-            comment = container.metadata.get("comment", "")
+    name = "The file" if isinstance(source, bytes) else Path(source).name
+    comment = _png_comment(source, name) if _head(source).startswith(b"\x89PNG") else _clip_comment(source)
     try:
-        return json.loads(comment)
-    except json.JSONDecodeError:
-        raise ValueError(f"{path.name} holds no settings; it was not written by this program.") from None
+        metadata = json.loads(comment) if len(comment) <= MAX_METADATA else None
+    except (ValueError, RecursionError):  # also of numbers with thousands of digits, and of brackets in brackets
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{name} holds no settings; it was not written by this program.")
+    return metadata
+
+
+def _png_comment(source: str | os.PathLike[str] | bytes, name: str) -> str:
+    """The text chunk that stands before the pixels."""
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["PNG"]) as image:
+            return str(image.info.get("Comment", ""))
+    except Exception as error:  # decoders raise all kinds on damaged files
+        raise ValueError(f"{name} is damaged and cannot be read.") from error
+
+
+def _clip_comment(source: str | os.PathLike[str] | bytes) -> str:
+    with _open(source) as container:
+        return str(container.metadata.get("comment") or container.metadata.get("COMMENT") or "")
 
 
 def read_video(path: str | os.PathLike[str], max_frames: int | None = None, max_pixels: int = MAX_READ_PIXELS) -> Clip:
@@ -122,27 +154,52 @@ def read_video(path: str | os.PathLike[str], max_frames: int | None = None, max_
     Raises:
         ValueError: it is no clip of these formats, damaged or too long; a sentence for people.
     """
+    with reading(path, ClipLimits(pixels=max_pixels)) as (fps, frames):
+        return Clip(np.stack(list(itertools.islice(frames, max_frames))), fps)
+
+
+@contextmanager
+def reading(
+    path: str | os.PathLike[str], limits: ClipLimits = CLIP_LIMITS
+) -> Iterator[tuple[float, Iterator[np.ndarray]]]:
+    """Frames per second of a clip, and its frames uint8 (H, W, 3) one after the other, at least one.
+
+    What its headers say is held against the limits before a frame is decoded; what is decoded is, too.
+
+    Raises:
+        ValueError: as of :func:`read_video`.
+    """
     path = Path(path)
-    pictures: list[np.ndarray] = []
-    pixels = 0
+    name = shown_name(path)
     try:
-        with _open(path) as container:
+        with _open(path, limits) as container:
             if not container.streams.video:
-                raise ValueError(f"{path.name} has no pictures in it.")
+                raise ValueError(f"{name} has no pictures in it.")
             stream = container.streams.video[0]
-            fps = float(stream.average_rate or stream.guessed_rate or 24)
-            for frame in container.decode(stream):
-                pixels += frame.width * frame.height
-                if pixels > max_pixels:
-                    raise ValueError(f"{path.name} is too long or too large to read; cut it first.")
-                pictures.append(_to_rgb(frame))
-                if max_frames is not None and len(pictures) >= max_frames:
-                    break
+            check_stream(path, stream, name, limits)
+            yield float(stream.average_rate or stream.guessed_rate or 24), _decoded(container, stream, name, limits)
     except (av.error.FFmpegError, EOFError) as error:
-        raise ValueError(f"{path.name} is damaged and cannot be read; save it again as MP4.") from error
-    if not pictures:
-        raise ValueError(f"{path.name} has no pictures in it.")
-    return Clip(np.stack(pictures), fps)
+        raise ValueError(f"{name} is damaged and cannot be read; save it again as MP4.") from error
+
+
+def _decoded(
+    container: "av.container.InputContainer", stream: av.VideoStream, name: str, limits: ClipLimits
+) -> Iterator[np.ndarray]:
+    pixels, shape = 0, None
+    for number, frame in enumerate(container.decode(stream), start=1):
+        check_frame_size(frame.width, frame.height, name, limits)
+        pixels += frame.width * frame.height
+        if number > limits.frames:
+            raise too_many_frames(name, limits)
+        if pixels > limits.pixels:
+            raise too_many_pixels(name)
+        picture = _to_rgb(frame)
+        shape = shape or picture.shape
+        if picture.shape != shape:
+            raise ValueError(f"{name} changes its size in the middle; save it again as MP4.")
+        yield picture
+    if not pixels:
+        raise ValueError(f"{name} has no pictures in it.")
 
 
 def to_yuv420(picture: np.ndarray) -> np.ndarray:
@@ -176,32 +233,41 @@ def _tag(target: Any) -> None:
     target.color_primaries = target.color_trc = _BT709_TAG
 
 
-def _open(path: Path) -> "av.container.InputContainer":
+def _open(source: str | os.PathLike[str] | bytes, limits: ClipLimits = CLIP_LIMITS) -> "av.container.InputContainer":
     """Open a clip with the demuxer that its first bytes call for, and nothing but this file."""
-    head = _head(path)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        kind = "mov"
-    elif head.startswith(b"\x1a\x45\xdf\xa3"):
-        kind = "matroska"
-    elif head.startswith((b"GIF87a", b"GIF89a")):
-        kind = "gif"
-    else:
-        raise ValueError(f"{path.name} is no clip that can be read; use an MP4, MOV, WebM, MKV or GIF file.")
+    name = "The file" if isinstance(source, bytes) else shown_name(Path(source))
+    head = _head(source)
+    kind, size = clip_kind(head), declared_size(head)
+    if kind is None:
+        raise ValueError(f"{name} is no clip that can be read; use an MP4, MOV, WebM, MKV or GIF file.")
+    if size is not None:
+        check_frame_size(*size, name, limits)
+    if not isinstance(source, bytes):
+        check_file(Path(source), name, limits)
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(Path(source).absolute())
+    # a decoder that is asked for larger frames than these fails before it makes room for them
+    options = {"protocol_whitelist": "file", "enable_drefs": "0", "max_pixels": str(limits.frame_pixels)}
     try:
-        return av.open(str(path.absolute()), format=kind, options={"protocol_whitelist": "file", "enable_drefs": "0"})
+        return av.open(file, format=kind, options=options)
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path.name} is damaged and cannot be read; save it again as MP4.") from error
+        raise ValueError(f"{name} is damaged and cannot be read; save it again as MP4.") from error
 
 
-def _head(path: Path) -> bytes:
+def _head(source: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:HEAD]
+    path = Path(source)
     try:
         here = path.is_file()
     except (OSError, ValueError):  # a name that no file can have
         here = False
     if not here:
-        raise ValueError(f"There is no file {path.name[:60]!r}; check the name.")
-    with path.open("rb") as file:
-        return file.read(16)
+        raise ValueError(f"There is no file {shown_name(path)!r}; check the name.")
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise ValueError(f"{shown_name(path)} cannot be read: {error.strerror}.") from error
 
 
 def _to_json(metadata: Mapping[str, Any]) -> str:
@@ -209,7 +275,7 @@ def _to_json(metadata: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when the block ends well, and vanishes otherwise."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:

@@ -2,8 +2,9 @@
 
 import contextlib
 import errno
+import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 
 from opensora import __version__
 from opensora.datasets.video_io import write_mp4, write_png
+from opensora.pipelines import embedded
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class GenerationResult:
     """What a person should know, such as that a clip was made in parts."""
     picture: np.ndarray | None = field(repr=False, default=None)
     """The picture that was painted first and set in motion, uint8 (H, W, 3)."""
+    given: Mapping[str, np.ndarray] = field(repr=False, default_factory=dict)
+    """What the clips began or end with, by field of the request: uint8 (T, H, W, 3) of the clip's size."""
 
     @property
     def frames(self) -> np.ndarray:
@@ -124,13 +128,35 @@ class GenerationResult:
                     write_mp4(file, video, self.fps, self.metadata(seed))
                 files.append(file)
             if self.picture is not None:
-                write_png(stem.with_name(f"{stem.name}-picture.png"), self.picture, self.metadata(self.seed))
+                told = self.metadata(self.seed) | {"shows": PICTURE, "pixels_sha256": pixels_sha256(self.picture)}
+                write_png(stem.with_name(f"{stem.name}-picture.png"), self.picture, told)
         return files
 
     def metadata(self, seed: int) -> dict[str, Any]:
-        """What a file of the clip with this seed says about itself; nothing in it changes from run to run."""
-        settings = {**self.settings, "seed": seed, "num_videos": 1}
-        return {"program": f"opensora {__version__}", "settings": settings, "plan": self.plan}
+        """What a file of the clip with this seed says about itself; nothing in it changes from run to run.
+
+        It is enough to make the clip again, see :mod:`opensora.pipelines.reproduce`: settings, plan with versions and
+        hashes of weights, a hash of the pixels before they were encoded, and the pictures that were given.
+        """
+        told = {
+            "program": f"opensora {__version__}",
+            "settings": {**self.settings, "seed": seed, "num_videos": 1},
+            "plan": self.plan,
+            "pixels_sha256": pixels_sha256(self.videos[self.seeds.index(seed)]),
+        }
+        given = {name: embedded.pack(frames) for name, frames in self.given.items()}
+        return told | ({"given": given} if given else {})
+
+
+PICTURE = "the picture that was painted first"
+"""What the metadata of such a picture say that its file shows."""
+
+
+def pixels_sha256(frames: np.ndarray) -> str:
+    """Hash of uint8 frames and of their shape."""
+    digest = hashlib.sha256(repr(frames.shape).encode())
+    digest.update(np.ascontiguousarray(frames).data)
+    return digest.hexdigest()
 
 
 def check_destination(path: str | Path, still: bool) -> None:

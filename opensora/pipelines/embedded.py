@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from opensora.pipelines.references import References
+
 MAX_BYTES = 4 * 2**20
 """Largest PNG that is kept inside a file; of larger pictures, and of clips, there is the hash alone."""
 
@@ -25,6 +27,13 @@ def pack(frames: np.ndarray) -> dict[str, Any]:
         if len(data.getvalue()) <= MAX_BYTES:
             told["png"] = base64.b64encode(data.getvalue()).decode("ascii")
     return told
+
+
+def by_field(given: References) -> dict[str, np.ndarray]:
+    """What a clip is given as frames uint8 (T, H, W, 3), by field of the request."""
+    fields = {"reference_image": given.first, "last_image": given.last}
+    names = ["reference_video"] if given.video is not None else [name for name, x in fields.items() if x is not None]
+    return dict(zip(names, given.in_order(), strict=True))
 
 
 def unpack(told: dict[str, Any], width: int, height: int) -> Image.Image | None:

@@ -60,6 +60,8 @@ def joined(picture: GenerationResult, video: GenerationResult) -> GenerationResu
     return dataclasses.replace(
         video,
         settings=video.settings | told,
+        plan=video.plan | {"picture": picture.plan},
+        given={},  # the picture is made again from the text
         timings={"picture": sum(picture.timings.values()), **video.timings},
         picture=picture.frames[0],
     )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from opensora.distributed.group import Group
-from opensora.pipelines import image_first, loras, preflight, speed
+from opensora.pipelines import embedded, image_first, loras, preflight, speed
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.families import family_of
@@ -184,6 +184,7 @@ def _result(
         plan=models.config.plan.to_json(),
         timings=dict(reporter.timings),
         notes=notes,
+        given=embedded.by_field(request.references()),
     )
 
 

@@ -111,12 +111,16 @@ def dframe_to_frame(latent_frames: int) -> int:
     return latent_frames // 5 * 17
 
 
-def pixel_size(resolution: str, ratio: str) -> tuple[int, int]:
-    """(height, width) of a video, both multiples of 16; ``ratio`` is WIDTH:HEIGHT, "9:16" is upright."""
+def pixel_size(resolution: str, ratio: str, multiple: int = 16) -> tuple[int, int]:
+    """(height, width) of a video, both multiples of 16, or of 32 for resolutions of 2.0 with high compression.
+
+    ``ratio`` is WIDTH:HEIGHT, "9:16" is upright.
+    """
     if ratio not in (ratios := aspect_ratios(resolution)):
         raise ValueError(f"There is no aspect ratio {ratio!r} (width:height); choose one of {', '.join(ratios)}.")
     if resolution in RESOLUTIONS_V2:
-        return aspect_v2.image_size(resolution, ratio)
+        return aspect_v2.image_size(resolution, ratio, multiple)
+    assert multiple == 16, f"{resolution} has sizes in multiples of 16, not of {multiple}"
     return _table(f"{resolution}_16d")[_PERSON_RATIOS[ratio]]
 
 

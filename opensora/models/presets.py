@@ -82,6 +82,8 @@ class Preset:
     """Rows of the table of sizes it was trained for; the first is its default."""
     components: tuple[Component, ...]
     """Its networks."""
+    high_compression: bool = False
+    """Whether the autoencoder makes one latent of 4 x 32 x 32 pixels."""
     defaults: Defaults = Defaults()
     """Settings it was published with."""
     peak_gpu_bytes: int | None = None
@@ -198,6 +200,32 @@ _TABLE = (
         ),
         defaults=Defaults(steps=50, guidance=7.5, image_guidance=3.0, frames=tuple(range(5, 130, 4))),
         peak_gpu_bytes=60 * 10**9,
+    ),
+    Preset(
+        "opensora-2.0-high-compression",
+        "Open-Sora 2.0 high compression",
+        "2.0",
+        ("t2v", "i2v", "t2i"),
+        ("768px",),
+        (
+            Component(
+                "stdit",
+                "hpcai-tech/Open-Sora-v2-Video-DC-AE",
+                11_891_971_200,
+                bytes_each=2,
+                layout=Layout(weights=("Open_Sora_v2_Video_DC_AE.safetensors",)),
+            ),
+            Component(
+                "vae",
+                "hpcai-tech/Open-Sora-v2-Video-DC-AE",
+                459_462_147,
+                layout=Layout(weights=("F32T4C128_AE.safetensors",)),
+            ),
+            *_TEXT_20,
+        ),
+        high_compression=True,
+        defaults=Defaults(steps=50, guidance=7.5, image_guidance=3.0, frames=tuple(range(8, 129, 4))),
+        peak_gpu_bytes=51 * 10**9,
     ),
     Preset(
         "flux.1-dev",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from opensora.datasets.aspect import aspect_ratios, closest_aspect_ratio, pixel_size
+from opensora.datasets.aspect import RESOLUTIONS_V2, aspect_ratios, closest_aspect_ratio, pixel_size
 from opensora.models import zoo
 from opensora.pipelines import loras, references
 from opensora.pipelines.bundle import COND_TYPES, Bundle, find_bundle
@@ -120,7 +120,7 @@ class GenerationRequest:
         cond_type = given.cond_type(self.cond_type, card.cond_types, card.name)
         given = given.needed(cond_type)
         ratio = _ratio(self.aspect_ratio, resolution, given.shape())
-        height, width = pixel_size(resolution, ratio)
+        height, width = pixel_size(resolution, ratio, card.size_multiple)
         given = given.fit(width, height)
         done = dataclasses.replace(
             self,
@@ -195,7 +195,8 @@ class GenerationRequest:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels of a validated request."""
         assert self.resolution is not None and self.aspect_ratio is not None, "call validated() first"
-        return pixel_size(self.resolution, self.aspect_ratio)
+        multiple = self.bundle().card.size_multiple if self.resolution in RESOLUTIONS_V2 else 16
+        return pixel_size(self.resolution, self.aspect_ratio, multiple)
 
     def _check_text(self) -> None:
         for name in ("prompt", "negative_prompt"):

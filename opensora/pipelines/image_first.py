@@ -56,6 +56,7 @@ def joined(picture: GenerationResult, video: GenerationResult) -> GenerationResu
     told: dict[str, Any] = {
         "picture_model": picture.settings["model"],
         "picture_sha256": hashlib.sha256(picture.frames.tobytes()).hexdigest(),
+        "picture_steps": picture.settings["steps"],
     }
     return dataclasses.replace(
         video,

@@ -2,24 +2,28 @@
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Formats that are read, by content; a file's name does not matter."""
+from opensora.datasets.sniff import HEAD, declared_size, picture_kind, shown_name
+
 MAX_BYTES = 64 * 2**20
 """Largest file."""
 MAX_PIXELS = 64_000_000
 """Largest picture."""
+_ORIENTATION = 0x0112
+"""EXIF's number of the entry that says how the picture is to be turned."""
 
 
 def load_image(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray) -> Image.Image:
     """A picture as 8-bit RGB.
 
     It is turned upright by its EXIF entry, converted to sRGB by its colour profile, put on white where it is
-    transparent, and cut to its first frame where it moves.
+    transparent, and cut to its first frame where it moves. PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are told by
+    content; an address on the net is no file. Of strangers' files :func:`opensora.datasets.confined.read_image` is for.
 
     Args:
         source: a file, its bytes, a picture, or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
@@ -36,8 +40,7 @@ def load_image(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray
     if not isinstance(source, str | os.PathLike):
         raise ValueError(f"The image is {type(source).__name__}; expected a file, a picture or a uint8 array.")
     path = Path(source)
-    name = "".join(letter if letter.isprintable() else "?" for letter in path.name)
-    name = name if len(name) <= 80 else f"{name[:77]}..."
+    name = shown_name(path)
     try:
         if not path.is_file():
             raise ValueError(f"There is no image file {name!r}; check the name.")
@@ -58,29 +61,48 @@ def cover(image: Image.Image, width: int, height: int) -> Image.Image:
 def _read(data: bytes, name: str) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise _too_large(name)
+    kind, size = picture_kind(data[:HEAD]), declared_size(data[:HEAD])
     Image.init()
-    formats = [kind for kind in FORMATS if kind in Image.OPEN]
+    if kind is None or kind not in Image.OPEN:
+        raise ValueError(f"{name} is no picture that can be read; use a PNG, JPEG or WebP file.")
+    if size is not None:
+        _check_size(size, name)
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} is no picture that can be read; use a PNG, JPEG or WebP file.") from None
+        image = Image.open(io.BytesIO(data), formats=["JPEG", "MPO"] if kind == "JPEG" else [kind])
     except Image.DecompressionBombError:
         raise _too_many_pixels(name) from None
+    except MemoryError:
+        raise _no_memory(name) from None
     except Exception as error:  # decoders raise all kinds on damaged files
-        raise ValueError(f"{name} is damaged and cannot be read; save it again as PNG or JPEG.") from error
+        raise _damaged(name) from error
     return _decoded(image, name)
 
 
 def _decoded(image: Image.Image, name: str) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_many_pixels(name)
-    if min(image.size) < 1:
-        raise ValueError(f"{name} has no pixels.")
+    _check_size(image.size, name)
     try:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image))
+    except MemoryError:
+        raise _no_memory(name) from None
     except Exception as error:  # decoders raise all kinds on damaged files
-        raise ValueError(f"{name} is damaged and cannot be read; save it again as PNG or JPEG.") from error
+        raise _damaged(name) from error
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise _too_many_pixels(name)
+    if min(size) < 1:
+        raise ValueError(f"{name} has no pixels.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned by the EXIF entry; as it is where there is none, or where only the entries are damaged."""
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
+    except (ValueError, TypeError, SyntaxError, KeyError, struct.error, OSError):
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -88,18 +110,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.copy()
     if image.mode.startswith(("I", "F")):
         return _from_deep(image)
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    colour = _to_srgb(image)
-    if alpha is None:
-        return colour
+    if not image.has_transparency_data:
+        return _to_srgb(image)
+    alpha = (image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")).getchannel("A")
     white = Image.new("RGB", image.size, (255, 255, 255))
-    return Image.composite(colour, white, alpha)
+    white.paste(_to_srgb(image), mask=alpha)
+    return white
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Colours of a picture by its embedded profile, or as they are where it has none that fits."""
     profile = image.info.get("icc_profile")
-    solid = image if image.mode in ("RGB", "CMYK", "L") else image.convert("RGBA").convert("RGB")
+    solid = image if image.mode in ("RGB", "RGBA", "CMYK", "L") else image.convert("RGBA")
+    solid = solid.convert("RGB") if solid.mode == "RGBA" else solid
     if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -130,6 +153,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
             f"The image is an array of shape {array.shape} and type {array.dtype}; expected uint8 (H, W, 3)."
         )
     return _decoded(Image.fromarray(np.ascontiguousarray(array)), "The image")
+
+
+def _damaged(name: str) -> ValueError:
+    return ValueError(f"{name} is damaged and cannot be read; save it again as PNG or JPEG.")
+
+
+def _no_memory(name: str) -> ValueError:
+    return ValueError(f"{name} needs more memory to read than there is for it; make it smaller first.")
 
 
 def _too_large(name: str) -> ValueError:

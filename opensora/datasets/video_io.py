@@ -248,7 +248,7 @@ def _open(source: str | os.PathLike[str] | bytes, limits: ClipLimits = CLIP_LIMI
     # a decoder that is asked for larger frames than these fails before it makes room for them
     options = {"protocol_whitelist": "file", "enable_drefs": "0", "max_pixels": str(limits.frame_pixels)}
     try:
-        return av.open(file, format=kind, options=options)
+        return av.open(file, "r", format=kind, options=options)
     except av.error.FFmpegError as error:
         raise ValueError(f"{name} is damaged and cannot be read; save it again as MP4.") from error
 

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from opensora.datasets.clip_limits import ClipLimits
+from opensora.datasets.confined import read_clip, read_image
 from opensora.datasets.image_io import cover, load_image
-from opensora.datasets.video_io import read_video
 from opensora.pipelines.errors import RequestError
 
 ImageSource = str | Path | Image.Image | np.ndarray
 VideoSource = str | Path | np.ndarray
 
-MOST_FRAMES = 600
-"""Frames that a given clip may have."""
-MOST_PIXELS = 2**28
-"""Pixels that all its frames may have together: 800 MB of memory."""
+CLIPS = ClipLimits(bytes=2**28, pixels=2**28, frames=600, seconds=600)
+"""What a given clip may be. All its frames together take 800 MB of memory."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def read(first: Any, last: Any, video: Any) -> References:
 
 def _image(field: str, source: Any) -> Image.Image:
     try:
-        return load_image(source)
+        return read_image(source) if isinstance(source, str | Path | bytes) else load_image(source)
     except ValueError as error:
         raise RequestError(field, str(error)) from None
 
@@ -141,11 +140,6 @@ def _video(source: Any) -> np.ndarray:
     if not isinstance(source, str | Path):
         raise RequestError("reference_video", f"A reference video is a file or an array, not {type(source).__name__}.")
     try:
-        frames = read_video(source, MOST_FRAMES + 1, MOST_PIXELS).frames
+        return read_clip(source, CLIPS).frames
     except ValueError as error:
         raise RequestError("reference_video", str(error)) from None
-    if len(frames) > MOST_FRAMES:
-        raise RequestError(
-            "reference_video", f"The reference video has more than {MOST_FRAMES} frames; cut out the part that counts."
-        )
-    return frames

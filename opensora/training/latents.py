@@ -8,6 +8,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -16,13 +17,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from opensora.datasets.world.scene import caption, heldout, random_scene, render
+from opensora.datasets.world.scene import SceneSpec, caption, heldout, random_scene, render
+from opensora.datasets.world.spec import STRENGTHS
+from opensora.models.text.prompts_v2 import spoken
+from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.training.vae import to_pixels
 
 log = logging.getLogger(__name__)
 
 SHARD_CLIPS = 32
+MOTION_SCORES = dict(zip(STRENGTHS, (1, 2, 3, 5, 6, 7), strict=True))
+"""2.0's motion score of every strength of the world; 4 lies between two of them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class LatentBucket:
     """Clips of one shape."""
 
     frames: int
-    """Frames of a clip, 16k+1; 1 for images."""
+    """Frames of a clip, 16k+1 for 1.3 and 4k+1 for 2.0; 1 for images."""
     height: int
     """Pixels, a multiple of 16."""
     width: int
@@ -57,7 +63,15 @@ class CaptionedLatents:
     """Several captions of every clip."""
 
 
-def clip_and_captions(bucket: LatentBucket, index: int, seed: int, captions: int) -> tuple[np.ndarray, list[str]]:
+Wording = Literal["1.3", "2.0"]
+"""Generation whose way of saying scores captions follow."""
+MOTION_SAID = 0.8
+"""Share of 2.0's captions that say the motion score."""
+
+
+def clip_and_captions(
+    bucket: LatentBucket, index: int, seed: int, captions: int, wording: Wording = "1.3"
+) -> tuple[np.ndarray, list[str]]:
     """Clip ``index`` of a bucket, uint8 (T, H, W, 3), with several captions; held-out combinations never occur."""
     rng = np.random.default_rng((seed, crc32(bucket.name.encode()), index))
     scene = random_scene(rng)
@@ -65,19 +79,30 @@ def clip_and_captions(bucket: LatentBucket, index: int, seed: int, captions: int
         scene = random_scene(rng)
     frames = bucket.of or bucket.frames
     clip = render(scene, bucket.height, bucket.width, frames, fps=24, seed=int(rng.integers(2**31)), kept=bucket.frames)
-    texts = [caption(scene, rng, "ko" if rng.random() < 0.3 else "en") for _ in range(captions)]
+    texts = [_caption(scene, rng, wording, moves=frames > 1) for _ in range(captions)]
     return clip, texts
+
+
+def _caption(scene: SceneSpec, rng: np.random.Generator, wording: Wording, moves: bool) -> str:
+    language: Literal["en", "ko"] = "ko" if rng.random() < 0.3 else "en"
+    if wording == "1.3":
+        return caption(scene, rng, language)
+    text = caption(scene, rng, language, scores=False)
+    told = scene.subjects and rng.random() < MOTION_SAID
+    score = MOTION_SCORES[scene.subjects[0].strength] if told else None
+    return spoken(text, fps=24 if moves else None, motion_score=score)
 
 
 @torch.inference_mode()
 def fill(
-    vae: OpenSoraVAE_V1_3,
+    vae: OpenSoraVAE_V1_3 | AutoencoderKLCausal3D,
     bucket: LatentBucket,
     directory: Path,
     seed: int,
     captions: int = 6,
     start: int = 0,
     every: int = 1,
+    wording: Wording = "1.3",
 ) -> None:
     """Encode the clips of a bucket that are not cached yet: every ``every``-th shard from ``start``."""
     folder = directory / bucket.name
@@ -89,7 +114,7 @@ def fill(
             continue
         latents, texts = [], []
         for index in range(shard * SHARD_CLIPS, (shard + 1) * SHARD_CLIPS):
-            clip, lines = clip_and_captions(bucket, index, seed, captions)
+            clip, lines = clip_and_captions(bucket, index, seed, captions, wording)
             pixels = to_pixels(clip[None]).to(next(vae.parameters()).device, dtype)
             latents.append(vae.encode(pixels)[0].to(torch.bfloat16).cpu())
             texts.append(lines)

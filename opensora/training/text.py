@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoTokenizer, T5Config, T5EncoderModel
+from transformers import AutoTokenizer, PreTrainedModel, T5Config, T5EncoderModel
 
 from opensora.checkpoint import safetensors_io
 from opensora.datasets.world.scene import ATTRIBUTE_VALUES, caption_with_attributes, random_scene
@@ -63,7 +63,7 @@ class TextTrainConfig:
     mask_share: float = 0.15
     """Share of tokens hidden for the masked-token objective."""
     mask_weight: float = 0.2
-    """Weight of the masked-token objective."""
+    """Weight of the masked-token objective; 0 for none."""
     mask_every: int = 4
     """Updates from one masked-token step to the next."""
     seed: int = 0
@@ -93,15 +93,17 @@ class AttributeProbes(nn.Module):
 class TextTrainer:
     """Trains the tokenizer and encoder, resumes and exports them."""
 
+    family = "1.3"
+    """Generation of networks that reads the encoder, as its file says."""
+
     def __init__(self, config: TextTrainConfig, run_dir: Path) -> None:
         torch.manual_seed(config.seed)
         self.config, self.run_dir, self.step = config, run_dir, 0
         self.tokenizer_dir = run_dir / "tokenizer"
         if not (self.tokenizer_dir / "tokenizer.json").exists():
-            train_tokenizer(self._tokenizer_lines(), self.tokenizer_dir, vocab_size=config.vocab_size)
+            self.make_tokenizer()
         self.tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_dir)
-        self.model = T5EncoderModel(self._t5_config()).train()
-        self.probes = AttributeProbes(config.d_model)
+        self.model, self.probes = self.networks()
         self.modules = nn.ModuleDict({"encoder": self.model, "probes": self.probes})
         self.optimizers = Optimizers(self.modules, "adamw", config.lr, weight_decay=0.01)
         state = load_state(run_dir / "state.pt")
@@ -110,9 +112,14 @@ class TextTrainer:
             self.optimizers.load_state_dict(state["optimizers"])
             self.step = state["step"]
 
-    def _t5_config(self) -> T5Config:
+    def make_tokenizer(self) -> None:
+        """Train the tokenizer and write its files."""
+        train_tokenizer(self._tokenizer_lines(), self.tokenizer_dir, vocab_size=self.config.vocab_size)
+
+    def networks(self) -> tuple[PreTrainedModel, nn.Module]:
+        """The encoder, and the probes that read its features."""
         c = self.config
-        return T5Config(
+        config = T5Config(
             vocab_size=len(self.tokenizer),
             d_model=c.d_model,
             d_kv=c.d_model // c.heads,
@@ -125,6 +132,13 @@ class TextTrainer:
             use_cache=False,
             dtype=torch.float32,
         )
+        return T5EncoderModel(config).train(), AttributeProbes(c.d_model)
+
+    def read(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Token ids and mask (B, L) -> the probes' logits (B, values) of every attribute."""
+        features = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        logits: dict[str, Tensor] = self.probes(features.float(), mask)
+        return logits
 
     def _tokenizer_lines(self) -> list[str]:
         return [self.caption(("tokenizer", i))[0] for i in range(self.config.tokenizer_captions)]
@@ -154,11 +168,10 @@ class TextTrainer:
         config = self.config
         ids, mask, labels = self.batch([("train", self.step * config.batch + i) for i in range(config.batch)])
         with torch.autocast("cpu", torch.bfloat16):
-            features = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        logits = self.probes(features.float(), mask)
+            logits = self.read(ids, mask)
         attribute_loss = sum((F.cross_entropy(logits[n], labels[n]) for n in labels), torch.zeros(())) / len(labels)
         loss = attribute_loss
-        if self.step % config.mask_every == 0:
+        if config.mask_weight and self.step % config.mask_every == 0:
             loss = loss + config.mask_weight * self._masked_token_loss(ids, mask)
         loss.backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
@@ -207,15 +220,15 @@ class TextTrainer:
         """Share of right probe answers of every attribute on captions never trained on."""
         self.model.eval()
         ids, mask, labels = self.batch([("test", i) for i in range(captions)])
-        logits = self.probes(self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+        logits = self.read(ids, mask)
         return {n: float((logits[n].argmax(-1) == labels[n]).float().mean()) for n in labels}
 
     def export(self, directory: Path) -> None:
         """Write encoder and tokenizer as a transformers checkpoint; the probes are left behind."""
         directory.mkdir(parents=True, exist_ok=True)
         self.model.eval()
-        metadata = {"family": "1.3", "role": "text", "format": "pt", "steps": str(self.step)}
-        config = {**self.model.config.to_dict(), "architectures": ["T5EncoderModel"], "dtype": "bfloat16"}
+        metadata = {"family": self.family, "role": "text", "format": "pt", "steps": str(self.step)}
+        config = {**self.model.config.to_dict(), "architectures": [type(self.model).__name__], "dtype": "bfloat16"}
         (directory / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str) + "\n")
         safetensors_io.save(self.model, directory / "model.safetensors", metadata, dtype=torch.bfloat16)
         for file in sorted(self.tokenizer_dir.iterdir()):

@@ -1,4 +1,4 @@
-"""Training of a small Open-Sora 1.3 autoencoder on rendered clips and random textures.
+"""Training of a small autoencoder, of Open-Sora 1.3's design or Hunyuan's, on rendered clips and random textures.
 
 Legend: B batch, T frames, H, W pixels; pixels in [-1, 1].
 """
@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor
 from opensora.checkpoint import safetensors_io
 from opensora.datasets.textures import random_clip, random_image
 from opensora.datasets.world.scene import random_scene, render
+from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D, HunyuanVAEConfig
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
+from opensora.training import vae_init, vae_init_hunyuan
 from opensora.training.optim import OptimizerName, Optimizers, warmup_stable_decay
 from opensora.training.state import EMA, load_state, save_state
-from opensora.training.vae_init import prepare_for_training
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class VAEBucket:
 class VAETrainConfig:
     """Recipe of the autoencoder."""
 
-    model: VAEv13Config
+    model: VAEv13Config | HunyuanVAEConfig
     """Network."""
     buckets: tuple[VAEBucket, ...]
     """Shapes that steps draw from."""
@@ -124,8 +126,7 @@ class VAETrainer:
         torch.manual_seed(config.seed)
         self.config, self.run_dir, self.step = config, run_dir, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = OpenSoraVAE_V1_3(config.model).to(self.device).train()
-        prepare_for_training(self.model)
+        self.model = ready_to_train(config.model).to(self.device).train()
         self.ema = EMA(self.model, config.ema_decay)
         self.optimizers = Optimizers(self.model, config.optimizer, config.lr, weight_decay=0.0)
         self.encoder_frozen = False
@@ -210,31 +211,52 @@ class VAETrainer:
         """Write the averaged weights with measured latent statistics as a loadable checkpoint."""
         self.ema.copy_to(self.model)
         self.model.eval()
-        mean, std = self.latent_statistics()
-        config = replace(self.config.model, normalization_mean=mean, normalization_std=std)
+        config = self.measured_config()
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
-        metadata = {"family": "1.3", "role": "vae", "steps": str(self.step), "seed": str(self.config.seed)}
+        family = "2.0" if isinstance(config, HunyuanVAEConfig) else "1.3"
+        metadata = {"family": family, "role": "vae", "steps": str(self.step), "seed": str(self.config.seed)}
         safetensors_io.save(self.model, directory / "model.safetensors", metadata, dtype=torch.bfloat16)
 
-    @torch.no_grad()
-    def latent_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean of each latent channel and its scale: halfway, geometrically, between its own standard deviation and
-        that of all channels.
+    def measured_config(self) -> VAEv13Config | HunyuanVAEConfig:
+        """The network's configuration with the normalisation of its latents.
 
-        With one scale for all, colours (the first channels) would drown in noise long after the details; with its own
-        for each, channels that carry little would take as much of the denoiser's capacity as colours.
+        1.3 has a mean and a scale for each channel. Its scale is halfway, geometrically, between the channel's own
+        standard deviation and that of all channels: with one scale for all, colours (the first channels) would drown in
+        noise long after the details; with its own for each, channels that carry little would take as much of the
+        denoiser's capacity as colours. Hunyuan's has one of both for all channels.
         """
+        values = self.latent_samples()
+        if isinstance(self.config.model, HunyuanVAEConfig):
+            mean, std = float(values.mean()), float(values.std())
+            return replace(self.config.model, scale_factor=1 / std, shift_factor=mean)
+        means = values.mean(1)
+        spread = (values - means[:, None]).square().mean(1).sqrt()
+        scale = (spread * spread.square().mean().sqrt()).sqrt()
+        return replace(
+            self.config.model, normalization_mean=tuple(means.tolist()), normalization_std=tuple(scale.tolist())
+        )
+
+    @torch.no_grad()
+    def latent_samples(self) -> Tensor:
+        """Means of raw latents of clips of the world, (C, samples)."""
         bucket = max(self.config.buckets, key=lambda b: b.frames)
         moments = []
         for i in range(self.config.statistics_samples):
             clip = to_pixels(sample_clip(replace(self.config, texture_share=0.0), 10_000_000 + i, bucket)[None])
             moments.append(self.model.posterior(clip.to(self.device)).mean.float().flatten(2))
-        values = torch.cat(moments, dim=2).transpose(0, 1).flatten(1)
-        mean = values.mean(1)
-        spread = (values - mean[:, None]).square().mean(1).sqrt()
-        scale = (spread * spread.square().mean().sqrt()).sqrt()
-        return tuple(mean.tolist()), tuple(scale.tolist())
+        return torch.cat(moments, dim=2).transpose(0, 1).flatten(1)
+
+
+def ready_to_train(config: VAEv13Config | HunyuanVAEConfig) -> Any:
+    """The network of a configuration with the weights that training starts from."""
+    if isinstance(config, HunyuanVAEConfig):
+        hunyuan = AutoencoderKLCausal3D(config)
+        vae_init_hunyuan.prepare_for_training(hunyuan)
+        return hunyuan
+    model = OpenSoraVAE_V1_3(config)
+    vae_init.prepare_for_training(model)
+    return model
 
 
 def kl_per_element(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ nonlinearity. All other weights are random, and the residual branches start at z
 Legend: c one of the three colours; its channel is c, that of its negative c + 3.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -34,18 +35,26 @@ def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
     Raises:
         ValueError: neighbouring levels have the same width, or fewer than three groups or four channels in one.
     """
-    config = model.config
-    grows = all(a != b for a, b in pairwise(config.widths))
-    if not grows or config.norm_groups < COLOURS or config.ch < 4 * config.norm_groups:
-        raise ValueError(
-            f"the widths are {config.widths} in {config.norm_groups} groups; training needs another width on every "
-            f"level, {COLOURS} groups or more, and 4 channels or more in a group."
-        )
+    check_widths(model.config.widths, model.config.norm_groups)
     with torch.no_grad():
         for module in model.modules():
             _zero_branch(module)
         _encoder(model)
         _decoder(model)
+    lay_out(model)
+
+
+def check_widths(widths: Sequence[int], groups: int) -> None:
+    """Raise ValueError unless colours can be carried through levels of these widths."""
+    if any(a == b for a, b in pairwise(widths)) or groups < COLOURS or widths[0] < 4 * groups:
+        raise ValueError(
+            f"the widths are {tuple(widths)} in {groups} groups; training needs another width on every level, "
+            f"{COLOURS} groups or more, and 4 channels or more in a group."
+        )
+
+
+def lay_out(model: nn.Module) -> None:
+    """Put the weights of convolutions into the layout in which they train fast, and speed up normalisations."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d | nn.Conv2d):
             layout = torch.channels_last_3d if isinstance(module, nn.Conv3d) else torch.channels_last
@@ -56,18 +65,19 @@ def prepare_for_training(model: OpenSoraVAE_V1_3) -> None:
 def _zero_branch(module: nn.Module) -> None:
     """Blocks begin as identities, or as their shortcut."""
     if isinstance(module, ResBlock):
-        _clear(module.conv2.conv)
+        clear(module.conv2.conv)
     elif isinstance(module, CausalAttention):
-        _clear(module.proj_out.conv)
+        clear(module.proj_out.conv)
 
 
-def _clear(conv: nn.Conv3d | nn.Conv2d, rows: slice = slice(None)) -> None:
+def clear(conv: nn.Conv3d | nn.Conv2d, rows: slice = slice(None)) -> None:
     """Set the weights and biases of some outputs to zero."""
     conv.weight[rows] = 0
-    _bias(conv)[rows] = 0
+    bias(conv)[rows] = 0
 
 
-def _bias(conv: nn.Conv3d | nn.Conv2d) -> Tensor:
+def bias(conv: nn.Conv3d | nn.Conv2d) -> Tensor:
+    """Of a convolution that has one."""
     assert conv.bias is not None
     return conv.bias
 
@@ -85,32 +95,36 @@ def _shortcut(level: Level) -> nn.Conv3d | None:
 
 def _encoder(model: OpenSoraVAE_V1_3) -> None:
     encoder, config = model.encoder, model.config
-    _carry(encoder.conv_in.conv, sources=COLOURS)
+    carry(encoder.conv_in.conv, sources=COLOURS)
     for level in _levels(encoder.down):
         shortcut = _shortcut(level)
         if shortcut is not None:
-            _carry(shortcut)
+            carry(shortcut)
         if isinstance(level.downsample, Downsample2D):
-            _carry(level.downsample.conv, rows=(0.5, 0.5, 0.0))
+            carry(level.downsample.conv, rows=(0.5, 0.5, 0.0))
         elif isinstance(level.downsample, Downsample3D):
-            _carry(level.downsample.conv.conv, rows=(0.0, 0.5, 0.5))
-    group = config.widths[-1] // config.norm_groups
+            carry(level.downsample.conv.conv, rows=(0.0, 0.5, 0.5))
     last = _shortcut(_levels(encoder.down)[-1])
     assert last is not None, "the last level of the encoder changes its width"
-    _constant(last, (CARRIED, CARRIED + 1), (STEADY, -STEADY))
+    latents_of_colours(last, encoder.conv_out.conv, config.widths[-1] // config.norm_groups, config.z_channels)
+
+
+def latents_of_colours(last: nn.Conv3d, out: nn.Conv3d, group: int, latents: int) -> None:
+    """Let the first three of so many latents be the colours that ``last`` carries to the normalisation before ``out``,
+    whose first group has ``group`` channels; all begin with a small variance."""
+    constant(last, (CARRIED, CARRIED + 1), (STEADY, -STEADY))
     others = group - CARRIED - 2
     scale = ((CARRIED * 0.3 + 2 * STEADY**2 + others * 0.2) / group) ** 0.5
-    out = encoder.conv_out.conv
-    _clear(out, slice(COLOURS))
+    clear(out, slice(COLOURS))
     for c in range(COLOURS):
         out.weight[c, c, -1, 1, 1] = LATENT_SCALE * scale
         out.weight[c, c + COLOURS, -1, 1, 1] = -LATENT_SCALE * scale
-    _bias(out)[config.z_channels :] = START_LOGVAR
+    bias(out)[latents:] = START_LOGVAR
 
 
 def _decoder(model: OpenSoraVAE_V1_3) -> None:
     decoder = model.decoder
-    _carry(decoder.conv_in.conv, sources=COLOURS, gain=1 / LATENT_SCALE)
+    carry(decoder.conv_in.conv, sources=COLOURS, gain=1 / LATENT_SCALE)
     behind_silu = False
     for level in reversed(_levels(decoder.up)):
         shortcut = _shortcut(level)
@@ -118,13 +132,15 @@ def _decoder(model: OpenSoraVAE_V1_3) -> None:
             assert shortcut is not None, "levels of the decoder change their width"
             _recombine(shortcut)
         elif shortcut is not None:
-            _carry(shortcut)
+            carry(shortcut)
         behind_silu = isinstance(level.upsample, Upsample3D)
         if isinstance(level.upsample, Upsample2D):
-            _carry(level.upsample.conv, rows=(0.25, 0.5, 0.25))
+            carry(level.upsample.conv, rows=(0.25, 0.5, 0.25))
         elif isinstance(level.upsample, Upsample3D):
             _quiet(level.upsample.conv3d.norm2)
-    _output(model)
+    last = _shortcut(_levels(decoder.up)[0])
+    assert last is not None, "the last level of the decoder changes its width"
+    colours_of_groups(last, decoder.norm_out, decoder.conv_out)
 
 
 def _quiet(norm: nn.GroupNorm) -> None:
@@ -133,25 +149,23 @@ def _quiet(norm: nn.GroupNorm) -> None:
     norm.bias.zero_()
 
 
-def _output(model: OpenSoraVAE_V1_3) -> None:
-    """One colour in each of the first three groups: (c, -c, constant, anything)."""
-    config, decoder = model.config, model.decoder
-    group = config.ch // config.norm_groups
-    shortcut, norm, out = _shortcut(_levels(decoder.up)[0]), decoder.norm_out, decoder.conv_out
-    assert shortcut is not None, "the last level of the decoder changes its width"
-    carried = shortcut.weight[:CARRIED].clone()
+def colours_of_groups(last: nn.Conv3d, norm: nn.GroupNorm, out: nn.Conv3d) -> None:
+    """Let the output be the colours that ``last`` carries: one in each of the first three groups of ``norm``, as
+    (c, -c, constant, anything)."""
+    group = norm.num_channels // norm.num_groups
+    carried = last.weight[:CARRIED].clone()
     scale = ((2 * 0.3 + STEADY**2) / group - (STEADY / group) ** 2) ** 0.5
     for c in range(COLOURS):
         at = c * group
-        shortcut.weight[at], shortcut.weight[at + 1] = carried[c], carried[c + COLOURS]
-        _bias(shortcut)[at : at + 2] = 0
-        _constant(shortcut, (at + 2,), (STEADY,))
+        last.weight[at], last.weight[at + 1] = carried[c], carried[c + COLOURS]
+        bias(last)[at : at + 2] = 0
+        constant(last, (at + 2,), (STEADY,))
         norm.bias[at : at + 2] = STEADY / group / scale  # back to the middle
-        _clear(out, slice(c, c + 1))
+        clear(out, slice(c, c + 1))
         out.weight[c, at, -1, 1, 1], out.weight[c, at + 1, -1, 1, 1] = scale, -scale
 
 
-def _carry(
+def carry(
     conv: nn.Conv3d | nn.Conv2d,
     sources: int = CARRIED,
     rows: tuple[float, ...] | None = None,
@@ -159,7 +173,7 @@ def _carry(
 ) -> None:
     """Let the first six outputs be the first six inputs, or the first three and their negatives; in space weighted by
     ``rows`` in both directions, in time the present frame."""
-    _clear(conv, slice(CARRIED))
+    clear(conv, slice(CARRIED))
     kernel = _kernel(conv, rows)
     for k in range(CARRIED):
         sign = 1.0 if sources == CARRIED or k < COLOURS else -1.0
@@ -168,16 +182,17 @@ def _carry(
 
 def _recombine(conv: nn.Conv3d) -> None:
     """Make c and -c of ``silu(c) + c`` and ``silu(-c) - c``, whose difference is 3c."""
-    _clear(conv, slice(CARRIED))
+    clear(conv, slice(CARRIED))
     for c in range(COLOURS):
         for k, sign in ((c, 1 / 3), (c + COLOURS, -1 / 3)):
             conv.weight[k, c], conv.weight[k, c + COLOURS] = sign, -sign
 
 
-def _constant(conv: nn.Conv3d, channels: tuple[int, ...], values: tuple[float, ...]) -> None:
+def constant(conv: nn.Conv3d, channels: tuple[int, ...], values: tuple[float, ...]) -> None:
+    """Let some outputs have these values whatever goes in."""
     for channel, value in zip(channels, values, strict=True):
         conv.weight[channel] = 0
-        _bias(conv)[channel] = value
+        bias(conv)[channel] = value
 
 
 def _kernel(conv: nn.Conv3d | nn.Conv2d, rows: tuple[float, ...] | None) -> Tensor:

@@ -8,10 +8,11 @@ import typer
 
 from opensora.config import load_config
 from opensora.training.diffusion import DiffusionTrainConfig, DiffusionTrainer
+from opensora.training.mmdit import MMDiTTrainConfig, MMDiTTrainer
 
 
 def main(
-    config: Annotated[Path, typer.Argument(help="Recipe: a Python file that builds one DiffusionTrainConfig.")],
+    config: Annotated[Path, typer.Argument(help="Recipe: a Python file that builds one recipe of a denoiser.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides such as lr=1e-3.")] = None,
     run_dir: Annotated[Path, typer.Option(help="Folder of the resumable state.")] = Path("runs/tiny/diffusion"),
     export: Annotated[Path | None, typer.Option(help="Write the checkpoint into this folder at the end.")] = None,
@@ -20,9 +21,15 @@ def main(
     """Train, saving resumable state, and export the checkpoint."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = load_config(config, overrides or [])
-    if not isinstance(recipe, DiffusionTrainConfig):
-        raise typer.BadParameter(f"{config} builds a {type(recipe).__name__}, expected a DiffusionTrainConfig.")
-    trainer = DiffusionTrainer(recipe, run_dir)
+    trainer: DiffusionTrainer | MMDiTTrainer
+    if isinstance(recipe, DiffusionTrainConfig):
+        trainer = DiffusionTrainer(recipe, run_dir)
+    elif isinstance(recipe, MMDiTTrainConfig):
+        trainer = MMDiTTrainer(recipe, run_dir)
+    else:
+        raise typer.BadParameter(
+            f"{config} builds a {type(recipe).__name__}, expected a DiffusionTrainConfig or a MMDiTTrainConfig."
+        )
     trainer.run(max_seconds)
     if export is not None:
         trainer.export(export)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from opensora.config import load_config
+from opensora.training.clip import ClipTrainConfig, ClipTrainer
 from opensora.training.text import TextTrainConfig, TextTrainer
 
 
@@ -22,7 +23,7 @@ def main(
     recipe = load_config(config, overrides or [])
     if not isinstance(recipe, TextTrainConfig):
         raise typer.BadParameter(f"{config} builds a {type(recipe).__name__}, expected a TextTrainConfig.")
-    trainer = TextTrainer(recipe, run_dir)
+    trainer = ClipTrainer(recipe, run_dir) if isinstance(recipe, ClipTrainConfig) else TextTrainer(recipe, run_dir)
     trainer.run(max_seconds)
     for attribute, share in trainer.accuracy().items():
         logging.info("%s is read right in %.1f %% of unseen captions that mention it or not", attribute, 100 * share)

@@ -8,6 +8,7 @@ import torch
 import typer
 
 from opensora.config import load_config
+from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D, HunyuanVAEConfig
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.pipelines import preview
 from opensora.training.vae import VAETrainConfig, VAETrainer, sample_clip, to_pixels
@@ -35,7 +36,8 @@ def main(
 @torch.inference_mode()
 def fit_preview(recipe: VAETrainConfig, folder: Path, clips: int = 8) -> None:
     """Write the linear map from latents to colours that shows forming frames."""
-    vae = OpenSoraVAE_V1_3.from_pretrained(folder).eval()
+    kind = AutoencoderKLCausal3D if isinstance(recipe.model, HunyuanVAEConfig) else OpenSoraVAE_V1_3
+    vae = kind.from_pretrained(folder).eval()
     bucket = max(recipe.buckets, key=lambda b: b.frames * b.height * b.width / b.batch)
     samples = [to_pixels(sample_clip(recipe, 20_000_000 + i, bucket)[None]) for i in range(clips)]
     latents = torch.cat([vae.encode(pixels).float() for pixels in samples])

@@ -60,8 +60,11 @@ def _say(spec: SceneSpec, rng: np.random.Generator) -> Said:
     )
 
 
-def _endings(said: Said, rng: np.random.Generator) -> tuple[Said, _Endings]:
-    """Move some of what is said from the words into appended sentences; the aesthetic score always."""
+def _endings(said: Said, rng: np.random.Generator, scores: bool) -> tuple[Said, _Endings]:
+    """Move some of what is said from the words into appended sentences; the aesthetic score always. Without ``scores``
+    nothing is appended, and the strength and the aesthetic score are not said at all."""
+    if not scores:
+        return replace(said, strength=None, aesthetic=None), _Endings(None, None, None)
     moving = any(s.motion not in (None, "still") for s in said.subjects)
     strength_at_end = said.strength is not None and (not moving or rng.random() < 0.7)
     camera_at_end = said.camera is not None and rng.random() < 0.7
@@ -93,21 +96,31 @@ def _mentioned(said: Said) -> dict[str, str]:
 
 
 def caption_with_attributes(
-    spec: SceneSpec, rng: np.random.Generator, language: Language = "en", phrasings: Phrasings = "train"
+    spec: SceneSpec,
+    rng: np.random.Generator,
+    language: Language = "en",
+    phrasings: Phrasings = "train",
+    scores: bool = True,
 ) -> tuple[str, dict[str, str]]:
-    """A random caption, and the attributes it mentions (``"unspecified"`` where it leaves one free)."""
+    """A random caption, and the attributes it mentions (``"unspecified"`` where it leaves one free). ``scores`` is
+    whether it may say the motion strength and the aesthetic score, and append sentences as 1.3's settings do."""
     if language not in ("en", "ko"):
         raise ValueError(f"captions are written in 'en' or 'ko', not {language!r}")
     if phrasings not in ("train", "heldout"):
         raise ValueError(f"phrasings are 'train' or 'heldout', not {phrasings!r}")
     said = _say(spec, rng)
-    words, endings = _endings(said, rng)
+    words, endings = _endings(said, rng, scores)
     wording = english if language == "en" else korean
-    return wording.sentence(words, rng, phrasings == "heldout") + endings.text(), _mentioned(said)
+    told = said if scores else words
+    return wording.sentence(words, rng, phrasings == "heldout") + endings.text(), _mentioned(told)
 
 
 def caption(
-    spec: SceneSpec, rng: np.random.Generator, language: Language = "en", phrasings: Phrasings = "train"
+    spec: SceneSpec,
+    rng: np.random.Generator,
+    language: Language = "en",
+    phrasings: Phrasings = "train",
+    scores: bool = True,
 ) -> str:
-    """A random caption of the scene in English (``"en"``) or Korean (``"ko"``)."""
-    return caption_with_attributes(spec, rng, language, phrasings)[0]
+    """A random caption of the scene in English (``"en"``) or Korean (``"ko"``); see :func:`caption_with_attributes`."""
+    return caption_with_attributes(spec, rng, language, phrasings, scores)[0]

@@ -87,10 +87,10 @@ def write_mp4(path: str | os.PathLike[str], frames: np.ndarray, fps: float, meta
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = 1 / rate
-        _tag(stream.codec_context)
+        tag(stream.codec_context)
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(to_yuv420(picture), format="yuv420p")
-            _tag(frame)
+            tag(frame)
             frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -227,7 +227,7 @@ def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 
 
-def _tag(target: Any) -> None:
+def tag(target: Any) -> None:
     """Say how the colours are coded."""
     target.color_range, target.colorspace = _LIMITED_TAG, _MATRIX_TAG
     target.color_primaries = target.color_trc = _BT709_TAG

@@ -1,6 +1,7 @@
 """How fast this machine is: measured by every generation, guessed from a short product of matrices before the first.
 
-Measurements are kept in the user's cache folder, per network, device, dtype and number of threads.
+Measurements are kept in the user's cache folder, per network, device, dtype and number of threads: of every stage the
+last ones, as pairs of how much work it was and what it took. What it took is seconds, or bytes of memory.
 """
 
 import hashlib
@@ -13,22 +14,28 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any
 
 import torch
 
 log = logging.getLogger(__name__)
 
 STAGES = ("sampling", "decoding")
-MEMORY = 0.5
-"""Weight of what was measured before in the mean that is kept."""
+KEPT = 12
+"""Measurements of a stage that are kept."""
+OLDER = 0.8
+"""Weight of a measurement, by that of the next one."""
+PRIOR_SPREAD, LEAST_SPREAD = 0.25, 0.06
+"""Standard deviation of the logarithm of a rate: believed of a single measurement, and at the least."""
+LIKELY_RANGE = 1.64
+"""Standard deviations from the likely to the ends of a range: nine of ten runs are inside."""
 USUAL = {"sampling": (0.06, 0.2, 0.6), "decoding": (0.04, 0.15, 0.6)}
 """Share of the speed of matrix products that a stage reaches: little, usual, much."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Operations per second of a stage."""
+    """Work per second of a stage, or per byte that it takes."""
 
     low: float
     """When it goes badly."""
@@ -37,27 +44,59 @@ class Speed:
     high: float
     """When it goes well."""
     measured: bool
-    """Whether a generation measured it, here."""
+    """Whether generations measured it, here."""
 
 
-def speed(stage: str, key: str, device: torch.device, dtype: torch.dtype) -> Speed:
-    """What is known of a stage (of :data:`STAGES`) for a key made by :func:`speed_key`."""
-    known = _read().get(key, {}).get(stage)
-    if _is_speed(known):
-        return Speed(known / 1.4, float(known), known * 1.25, True)
+def speed(stage: str, key: str, device: torch.device, dtype: torch.dtype, work: float | None = None) -> Speed:
+    """What is known of a stage (of :data:`STAGES`) for a key made by :func:`speed_key`.
+
+    Args:
+        work: operations that are to be done; runs of about as many count more. ``None``: all sizes count alike.
+    """
+    known = rate(stage, key, work)
+    if known is not None:
+        return known
     products = matrix_speed(str(device), dtype)
     low, likely, high = (share * products for share in USUAL[stage])
     return Speed(low, likely, high, False)
 
 
-def remember(stage: str, key: str, flops: float, seconds: float) -> None:
-    """Keep what a generation measured. Failing to write is no failure of the generation."""
-    if seconds <= 0 or flops <= 0:
+def rate(stage: str, key: str, work: float | None = None) -> Speed | None:
+    """Work by what it took, from past runs; ``None`` before the first.
+
+    The likely rate is a geometric mean in which late runs and runs of about as much work count more. How far runs lie
+    apart gives the range, together with a belief that counts as one run.
+    """
+    runs = _runs(_read().get(key, {}).get(stage))
+    if not runs:
+        return None
+    logs = [math.log(done / took) for done, took in runs]
+    weights = [OLDER**age * _likeness(work, done) for age, (done, _) in enumerate(reversed(runs))][::-1]
+    total = sum(weights)
+    mean = sum(w * x for w, x in zip(weights, logs, strict=True)) / total
+    squares = sum(w * (x - mean) ** 2 for w, x in zip(weights, logs, strict=True))
+    spread = max(LEAST_SPREAD, math.sqrt((squares + PRIOR_SPREAD**2) / (total + 1)))
+    low, likely, high = (math.exp(mean + LIKELY_RANGE * spread * side) for side in (-1, 0, 1))
+    return Speed(low, likely, high, True)
+
+
+def runs_of(stage: str, key: str) -> int:
+    """How many runs are remembered of a stage."""
+    return len(_runs(_read().get(key, {}).get(stage)))
+
+
+def remember(stage: str, key: str, work: float, took: float) -> None:
+    """Keep what a generation measured. Failing to write is no failure of the generation.
+
+    Args:
+        work: operations, or bytes that were counted.
+        took: seconds, or bytes that were measured.
+    """
+    if not (0 < took < math.inf and 0 < work < math.inf):
         return
     known = _read()
     entry = known.setdefault(key, {})
-    before, now = entry.get(stage), flops / seconds
-    entry[stage] = MEMORY * before + (1 - MEMORY) * now if _is_speed(before) else now
+    entry[stage] = [*_runs(entry.get(stage)), [work, took]][-KEPT:]
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,16 +137,24 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "opensora"
 
 
-def _is_speed(value: object) -> TypeGuard[float]:
-    """Whether what the file says can be a speed."""
-    return isinstance(value, int | float) and 0 < value < math.inf
+def _likeness(work: float | None, done: float) -> float:
+    """1 for as much work, less for more or less of it."""
+    return 1.0 if work is None or work <= 0 else 1 / (1 + 4 * math.log(work / done) ** 2)
+
+
+def _runs(value: object) -> list[list[float]]:
+    """Pairs of work and what it took, of what the file says; none where it says something else."""
+    if not isinstance(value, list):
+        return []
+    pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2]
+    return [pair for pair in pairs if all(isinstance(x, int | float) and 0 < x < math.inf for x in pair)]
 
 
 def _path() -> Path:
     return cache_folder() / "speed.json"
 
 
-def _read() -> dict[str, dict[str, float]]:
+def _read() -> dict[str, dict[str, Any]]:
     try:
         known = json.loads(_path().read_text(encoding="utf-8"))
     except (OSError, ValueError):

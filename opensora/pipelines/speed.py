@@ -33,6 +33,10 @@ USUAL = {"sampling": (0.06, 0.2, 0.6), "decoding": (0.04, 0.15, 0.6)}
 """Share of the speed of matrix products that a stage reaches: little, usual, much."""
 
 
+_ASSUMED: dict[str, float] = {}
+"""Operations per second of devices that this process cannot try, see :func:`assume`."""
+
+
 @dataclass(frozen=True)
 class Speed:
     """Work per second of a stage, or per byte that it takes."""
@@ -112,9 +116,16 @@ def speed_key(bundle: str, device: str, dtype: str, threads: int) -> str:
     return f"{hashlib.sha256(bundle.encode()).hexdigest()[:12]} {device} {dtype} {threads}"
 
 
+def assume(device: str, products: float) -> None:
+    """Believe an operations' speed of a device that this process cannot try, until generations have measured it."""
+    _ASSUMED[device] = products
+
+
 @lru_cache(maxsize=8)
 def matrix_speed(device: str, dtype: torch.dtype) -> float:
     """Operations per second of a product of matrices; takes a fraction of a second, once."""
+    if device in _ASSUMED:
+        return _ASSUMED[device]
     side = 4096 if device.startswith("cuda") else 768
     a = torch.ones(side, side, device=device, dtype=dtype)
     best = float("inf")

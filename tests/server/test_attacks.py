@@ -1,0 +1,239 @@
+"""The attack shapes that were published against Gradio apps, against the whole server with the page in it."""
+
+import json
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import Running, serving, users_file
+
+SECRET = "the contents of a file that nobody may see"
+
+
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The whole server without a login, with a secret beside and in the folder of the results."""
+    folder = tmp_path_factory.mktemp("paged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
+        with serving(folder, page=True) as running:
+            (folder / "secret.txt").write_text(SECRET)
+            (folder / "secret.mp4").write_text(SECRET)
+            (running.folder / ".hidden").mkdir()
+            (running.folder / ".hidden" / "secret.mp4").write_text(SECRET)
+            yield running
+
+
+def raw(running: Running, path: str, method: str = "GET") -> httpx.Response:
+    """A request whose path is sent as it is."""
+    with httpx.Client(timeout=60, verify=False) as client:
+        url = httpx.URL(running.url).copy_with(raw_path=path.encode())
+        return client.send(client.build_request(method, url))
+
+
+def reaches(folder: Path) -> list[str]:
+    """Ways to write the path of the secret, and of files of the machine and the program."""
+    secret = str(folder / "secret.txt")
+    up = "../" * 12
+    return [
+        secret,
+        f"/{secret}",
+        f"{up}{secret}",
+        urllib.parse.quote(f"{up}{secret}", safe=""),
+        urllib.parse.quote(urllib.parse.quote(f"{up}{secret}", safe=""), safe=""),
+        f"{up}etc/passwd".replace("/", "%2f"),
+        "/etc/passwd",
+        "%2e%2e/" * 12 + "etc/passwd",
+        "..%5c" * 12 + "etc%5cpasswd",
+        "....//" * 8 + "etc/passwd",
+        "app.py",
+        "./app.py",
+        "outputs/.server.json",
+        str(folder / "outputs" / ".server.json"),
+        str(folder / "outputs" / ".hidden" / "secret.mp4"),
+        "file:///etc/passwd",
+        "/proc/self/environ",
+        "x%00.mp4",
+    ]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "/files/",
+        "/files/x/",
+        "/posters/",
+        "/gradio_api/file=",
+        "/gradio_api/file/",
+        "/file=",
+        "/assets/",
+        "/static/",
+        "/svelte/",
+        "/docs/static/",
+        "/v1/videos/",
+        "/gradio_api/custom_component/1/client/component/",
+        "/",
+    ],
+)
+def test_no_path_leads_to_a_file_of_the_server(paged: Running, prefix: str) -> None:
+    for path in reaches(paged.folder.parent):
+        answer = raw(paged, prefix + path)
+        assert answer.status_code < 500, (prefix, path)
+        found = answer.text
+        assert SECRET not in found and "root:" not in found and '"session"' not in found, (prefix, path)
+        assert "def main(" not in found, (prefix, path)
+        assert answer.status_code >= 400 or "<!doctype html" in found.lower(), (prefix, path)
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Another server of this machine, which must not be asked by the first."""
+    with serving(tmp_path_factory.mktemp("inside")) as running:
+        yield running
+
+
+def test_the_server_asks_no_other_server(paged: Running, inside: Running) -> None:
+    with inside.client() as client:
+        count = asked(client)
+    target = f"{inside.url}/v1/videos"
+    quoted = urllib.parse.quote(target, safe="")
+    for path in (
+        f"/gradio_api/file={target}",
+        f"/gradio_api/file={quoted}",
+        f"/gradio_api/file=%20{quoted}",
+        f"/gradio_api/file/{target}",
+        f"/gradio_api/proxy={target}",
+        f"/gradio_api/proxy={quoted}",
+        f"/proxy={target}",
+        f"/file={target}",
+        f"/gradio_api/file=HTTP://127.0.0.1:{httpx.URL(target).port}/v1/videos",
+    ):
+        answer = raw(paged, path)
+        assert answer.status_code in (400, 403, 404), (path, answer.status_code)
+    data = {"path": target, "url": target, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+    with paged.client() as client:
+        config = client.get("/config").json()
+        for dependency in config["dependencies"][:40]:
+            body = {"data": [data] * len(dependency["inputs"]), "fn_index": dependency["id"], "session_hash": "x"}
+            assert client.post("/gradio_api/run/predict", json=body).status_code in (200, 404, 422, 500)
+    with inside.client() as client:
+        assert asked(client) == count
+
+
+def asked(client: httpx.Client) -> str:
+    """The line that counts requests for the list of videos."""
+    lines = client.get("/metrics").text.splitlines()
+    return next((line for line in lines if 'path="/v1/videos"' in line and 'method="GET"' in line), "none")
+
+
+def test_no_event_of_the_page_opens_a_path_that_was_sent(paged: Running) -> None:
+    """Gradio's own check refuses files that were not uploaded; what is sent back never holds another one."""
+    secret = str(paged.folder.parent / "secret.txt")
+    data = {"path": secret, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+    with paged.client() as client:
+        for dependency in client.get("/config").json()["dependencies"][:40]:
+            body = {"data": [data] * len(dependency["inputs"]), "fn_index": dependency["id"], "session_hash": "y"}
+            assert SECRET not in client.post("/gradio_api/run/predict", json=body).text
+    assert not any(SECRET in p.read_text(errors="ignore") for p in (paged.folder.parent / "uploads").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/vibe-code",
+        "/gradio_api/dev/reload",
+        "/monitoring",
+        "/monitoring/summary",
+        "/gradio_api/runs",
+        "/gradio_api/component_server",
+        "/gradio_api/deep_link",
+        "/gradio_api/stream/x/1/2/playlist.m3u8",
+    ],
+)
+def test_what_the_page_does_not_use_is_closed(paged: Running, path: str) -> None:
+    for method in ("GET", "POST"):
+        assert raw(paged, path, method).status_code in (404, 405)
+
+
+def test_an_uploaded_page_is_not_shown_as_one(paged: Running) -> None:
+    script = b"<html><script>alert(1)</script></html>"
+    with paged.client() as client:
+        for name in ("x.html", "x.svg", "../../x.html", "x.mp4"):
+            stored = client.post("/gradio_api/upload", files={"files": (name, script, "text/html")})
+            assert stored.status_code == 200
+            path = Path(stored.json()[0])
+            assert path.is_relative_to(paged.folder.parent / "uploads")
+            answer = client.get(f"/gradio_api/file={path}")
+            kind, how = answer.headers["content-type"], answer.headers.get("content-disposition", "")
+            assert ("html" not in kind and "svg" not in kind) or how.startswith("attachment"), (name, kind, how)
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_html_in_a_prompt_stays_text(paged: Running) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    with paged.client() as client:
+        job = client.post("/v1/videos", json={"prompt": hostile, "length": "17f"}).json()["id"]
+        answer = client.get(f"/v1/videos/{job}")
+        assert answer.headers["content-type"] == "application/json" and answer.json()["prompt"] == hostile
+        assert client.get(f"/v1/videos/{hostile}").headers["content-type"] == "application/json"
+        paged.ended(client, job)
+
+
+def test_no_folder_is_listed(paged: Running) -> None:
+    for path in ("/files", "/files/", "/posters/", "/docs/static/", "/gradio_api/file=", "/assets/", "/static/"):
+        answer = raw(paged, path)
+        assert answer.status_code >= 400, path
+
+
+def test_with_a_login_a_clip_opens_for_its_person_alone(tmp_path: Path) -> None:
+    keys = users_file(tmp_path / "users.json", "ada", "bob")
+    users = tmp_path / "users.json"
+    with (
+        serving(tmp_path, page=True, keys=keys, users=users) as running,
+        running.client("ada") as ada,
+        running.client("bob") as bob,
+        running.client() as nobody,
+    ):
+        job = ada.post("/v1/videos", json={"prompt": "a boat", "length": "17f"}).json()["id"]
+        running.ended(ada, job)
+        assert ada.get(f"/files/{job}/video.mp4").status_code == 200
+        assert ada.get(f"/posters/{job}/video.mp4").status_code == 200
+        for path in ("files", "posters"):
+            assert bob.get(f"/{path}/{job}/video.mp4").status_code == 404
+            assert nobody.get(f"/{path}/{job}/video.mp4").status_code == 401
+        assert nobody.get("/config").status_code == 401 and ada.get("/config").status_code == 200
+
+
+def test_the_named_functions_of_the_page_have_fixed_schemas(paged: Running) -> None:
+    with paged.client() as client:
+        named = client.get("/gradio_api/info").json()["named_endpoints"]
+    found = {name: [p["parameter_name"] for p in told["parameters"]] for name, told in named.items()}
+    assert found == {
+        "/generate_video": [
+            *("prompt", "model", "resolution", "aspect_ratio", "length", "motion_score", "camera_motion", "steps"),
+            *("guidance", "negative_prompt", "seed", "num_videos", "loops"),
+        ],
+        "/video_status": ["id"],
+        "/video_result": ["id"],
+        "/cancel_video": ["id"],
+    }
+
+
+def test_gradio_client_makes_a_video(paged: Running) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    client = Client(paged.url, verbose=False)
+    made = client.predict(prompt="a red ball", length="17f", seed=7, api_name="/generate_video")
+    with paged.client() as http:
+        paged.ended(http, made["id"])
+        result = client.predict(id=made["id"], api_name="/video_result")
+        assert result["status"] == "done" and http.get(result["files"][0]["url"]).content[4:8] == b"ftyp"
+    assert client.predict(id=made["id"], api_name="/video_status")["settings"]["seed"] == 7
+    with pytest.raises(AppError, match="write seconds as 2s"):
+        client.predict(prompt="a red ball", length="17 parsecs", api_name="/generate_video")
+    with pytest.raises(AppError, match="There is no such video"):
+        client.predict(id="x", api_name="/cancel_video")
+    assert json.dumps(result)

@@ -78,6 +78,9 @@ def generate(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: what suits the device.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the best.")] = None,
+    offload: Annotated[
+        bool | None, typer.Option(help="Networks on the GPU only while needed; default: where its memory is short.")
+    ] = None,
     lora: Annotated[
         list[str] | None, typer.Option(metavar="FILE[:STRENGTH]", help="LoRA weights; may be given several times.")
     ] = None,
@@ -122,6 +125,7 @@ def generate(
             loras=tuple(map(loras.parse, lora or [])),
             dtype=dtype,
             device=device,
+            offload=offload,
         )
         _generate(request.validated(), output)
 

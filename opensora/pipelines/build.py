@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from opensora.acceleration.offload import Offload, Places
 from opensora.acceleration.parallel.network import parallelize
 from opensora.acceleration.parallel.tiles import parallelize_tiles
 from opensora.distributed.group import Group
@@ -18,7 +19,7 @@ from opensora.pipelines.families.base import Family
 from opensora.pipelines.models import Models, Networks, PipelineConfig
 from opensora.pipelines.plan import ExecutionPlan, choose_device, choose_dtype, device_name, dtype_name, versions
 
-_Key = tuple[str, str, torch.dtype, TextSettings, bool, int]
+_Key = tuple[str, Places, torch.dtype, TextSettings, bool, int]
 
 
 class _Shelf:
@@ -71,6 +72,7 @@ def build_models(
     dtype: str | None = None,
     text_dtype: str = "fp32",
     shardformer: str = "off",
+    offload: Offload = "none",
     group: Group | None = None,
 ) -> Models:
     """The networks for a mode and a resolution, ready to run, loaded at most once.
@@ -85,6 +87,8 @@ def build_models(
         dtype: of the denoiser and the autoencoder, ``bf16`` or ``fp32``; ``None`` for what suits the device.
         text_dtype: precision of the text encoder: ``fp32``, ``bf16``, or by bitsandbytes ``int8`` or ``nf4`` (4 bits).
         shardformer: colossalai's policy for T5: ``on``, ``auto`` where it can be used, or ``off``; the same numbers.
+        offload: networks that lie in main memory until :func:`opensora.pipelines.residence.at_work` brings them to the
+            device: ``none``, ``text`` for the text encoders, or ``all``.
         group: processes that make every clip together, all of which call this; ``None`` for this one alone.
 
     Raises:
@@ -93,12 +97,15 @@ def build_models(
     """
     bundle = model if isinstance(model, Bundle) else find_bundle(model, mode, resolution)
     place = choose_device(device)
+    if offload != "none" and text_dtype in QUANTISED:
+        raise ValueError(f"A text encoder in {text_dtype} stays on its device; choose fp32 or bf16 to offload it.")
     check_precision(text_dtype, place)
+    places = Places(place, offload)
     kind, text = choose_dtype(dtype, place), TextSettings(text_dtype, shardformer)
     group = group or Group()
-    key = (bundle.key, str(place), kind, text, enable_optimization, group.size)
+    key = (bundle.key, places, kind, text, enable_optimization, group.size)
     family = family_of(bundle)
-    networks = _SHELF.get(key, lambda: _divided(family.load(bundle, place, kind, text, enable_optimization), group))
+    networks = _SHELF.get(key, lambda: _divided(family.load(bundle, places, kind, text, enable_optimization), group))
     plan = ExecutionPlan(
         device=str(place),
         device_name=device_name(place),
@@ -111,16 +118,18 @@ def build_models(
         versions=versions(*(["bitsandbytes"] if text_dtype in QUANTISED else [])),
         weights=networks.weights,
         processes=group.size,
+        offload=offload,
     )
     config = _config(bundle, family, mode, resolution, plan, networks.vae)
     scheduler = family.scheduler(config, config.num_sampling_steps, config.cfg_scale)
     return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config)
 
 
-def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool) -> bool:
+def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool, offload: Offload = "none") -> bool:
     """Whether :func:`build_models` would load nothing, the text encoder being the usual one."""
     place = choose_device(device)
-    return _SHELF.holds((bundle.key, str(place), choose_dtype(dtype, place), TextSettings(), optimized, 1))
+    key = (bundle.key, Places(place, offload), choose_dtype(dtype, place), TextSettings(), optimized, 1)
+    return _SHELF.holds(key)
 
 
 def release_models() -> None:

@@ -102,22 +102,50 @@ def window_flops(vae: VAEv13Config, frames: int, rows: int, columns: int) -> flo
     return float(counter.get_total_flops())
 
 
-def memory_bytes(
-    config: STDiT3Config, sizes: Sizes, fixed: int, shape: Shape, bytes_each: int, rows: int, decoding: float
-) -> int:
-    """About how much memory a request takes at its peak.
+@dataclass(frozen=True)
+class Memory:
+    """About how many bytes a request takes, by what takes them."""
+
+    text: int
+    """Weights of the text encoders."""
+    denoiser: int
+    """Its weights."""
+    autoencoder: int
+    """Its weights."""
+    sampling: int
+    """What the denoiser works with."""
+    decoding: int
+    """What the decoder works with."""
+    clips: int
+    """What is made."""
+
+    def peak(self, offload: str = "none") -> int:
+        """The most at one time, with networks that lie in main memory until their turn as ``offload`` says."""
+        if offload == "all":
+            return self.clips + max(self.text, self.denoiser + self.sampling, self.autoencoder + self.decoding)
+        working, stay = max(self.sampling, self.decoding), self.denoiser + self.autoencoder + self.clips
+        return stay + (max(self.text, working) if offload == "text" else self.text + working)
+
+
+def sampling_bytes(config: STDiT3Config, sizes: Sizes, shape: Shape, bytes_each: int, rows: int) -> int:
+    """About what a STDiT3 works with.
 
     Args:
-        fixed: bytes of all weights.
-        bytes_each: of a number of the denoiser.
-        rows: of the denoiser's batch.
-        decoding: bytes that the decoder works with.
+        bytes_each: of a number.
+        rows: of its batch.
     """
     size = sizes(max(part.frames for part in shape.parts))
     tokens = math.prod(math.ceil(side / patch) for side, patch in zip(size, config.patch_size, strict=True))
-    denoising = rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each
-    clip = shape.frames * shape.height * shape.width * 3 * 2 * shape.videos
-    return int(fixed + max(denoising, decoding) + clip)
+    return int(rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each)
+
+
+def clip_bytes(shape: Shape, bytes_each: int) -> int:
+    """Bytes of all clips.
+
+    Args:
+        bytes_each: of a pixel's colour.
+    """
+    return shape.frames * shape.height * shape.width * 3 * bytes_each * shape.videos
 
 
 @lru_cache(maxsize=16)

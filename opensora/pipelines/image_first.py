@@ -29,6 +29,7 @@ def picture_request(request: GenerationRequest) -> GenerationRequest:
         seed=request.seed,
         dtype=request.dtype,
         device=request.device,
+        offload=request.offload,
     )
     try:
         return picture.validated()

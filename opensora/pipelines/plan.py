@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from opensora.acceleration.offload import Offload
+
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "av")
 """Packages whose version can change a byte of the result."""
@@ -38,6 +40,8 @@ class ExecutionPlan:
     """sha256 of every network's weights."""
     processes: int = 1
     """Processes that compute a clip together."""
+    offload: Offload = "none"
+    """Networks that lie in main memory until their stage: ``none``, ``text`` or ``all``."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -8,19 +8,20 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from opensora.acceleration.offload import Offload
 from opensora.checkpoint.errors import gigabytes
 from opensora.models import zoo
-from opensora.pipelines import image_first, loras
+from opensora.pipelines import image_first, loras, residence
 from opensora.pipelines.build import is_built
 from opensora.pipelines.bundle import Bundle
-from opensora.pipelines.cost import Shape
+from opensora.pipelines.cost import Memory, Shape
 from opensora.pipelines.families import family_of
 from opensora.pipelines.parts import CONDITION_FRAMES
 from opensora.pipelines.plan import choose_device, choose_dtype, dtype_name
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.speed import Speed, speed, speed_key
 
-Counted = TypeVar("Counted", int, float)
+Counted = TypeVar("Counted", Memory, float)
 LOADING_BYTES_PER_SECOND = 2e8
 """A slow disk."""
 
@@ -79,8 +80,9 @@ def estimate(request: GenerationRequest) -> Cost:
     stages = {stage: amounts[stage] / speeds[stage].likely for stage in amounts}
     best, worst = (sum(amounts[s] / getattr(speeds[s], end) for s in amounts) for end in ("high", "low"))
     shape = shape_of(request, bundle)
-    memory = _memory(request, bundle, shape, work.dtype)
-    if not is_built(bundle, request.device, request.dtype, optimized=True):
+    offload = offload_of(request, bundle)
+    memory = _memory(request, bundle, shape, work.dtype).peak(offload)
+    if not is_built(bundle, request.device, request.dtype, optimized=True, offload=offload):
         stages["loading"] = 0.5 + _weight_bytes(bundle) / LOADING_BYTES_PER_SECOND
     extra = stages.get("loading", 0.0)
     download = zoo.status(bundle.preset).bytes_to_download if bundle.preset is not None else 0
@@ -93,7 +95,10 @@ def estimate(request: GenerationRequest) -> Cost:
         height=shape.height,
         width=shape.width,
         seconds_of_video=shape.frames / bundle.card.fps,
-        notes=_notes(request, bundle, shape, work.device, memory, speeds),
+        notes=[
+            *_notes(request, bundle, shape, work.device, memory, speeds),
+            *residence.notes(request.offload, work.device, offload),
+        ],
         stages=stages,
     )
 
@@ -124,11 +129,7 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
     Raises:
         RequestError: no such device or dtype, or weights whose configuration cannot be read.
     """
-    try:
-        device = choose_device(request.device)
-        dtype = choose_dtype(request.dtype, device)
-    except ValueError as error:
-        raise RequestError("device", str(error)) from None
+    device, dtype = _place(request)
     shape, family = shape_of(request, bundle), family_of(bundle)
     steps, given = request.steps or bundle.card.default_steps, request.is_given()
     return Work(
@@ -138,6 +139,15 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
         device=device,
         dtype=dtype,
     )
+
+
+def _place(request: GenerationRequest) -> tuple[torch.device, torch.dtype]:
+    """Where and in which dtype a request is computed."""
+    try:
+        device = choose_device(request.device)
+        return device, choose_dtype(request.dtype, device)
+    except ValueError as error:
+        raise RequestError("device", str(error)) from None
 
 
 def shape_of(request: GenerationRequest, bundle: Bundle) -> Shape:
@@ -160,9 +170,20 @@ def _weight_bytes(bundle: Bundle) -> int:
     return 0 if bundle.folder is None else sum(f.stat().st_size for f in bundle.folder.glob("*/*.safetensors"))
 
 
-def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> int:
+def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> Memory:
     given = request.is_given()
-    return _readable(lambda: family_of(bundle).memory_bytes(bundle, shape, dtype.itemsize, given))
+    return _readable(lambda: family_of(bundle).memory(bundle, shape, dtype.itemsize, given))
+
+
+def offload_of(request: GenerationRequest, bundle: Bundle) -> Offload:
+    """Which networks of a validated request lie in main memory until their stage.
+
+    Raises:
+        RequestError: as :func:`count`.
+    """
+    device, dtype = _place(request)
+    memory = _memory(request, bundle, shape_of(request, bundle), dtype)
+    return residence.choose_offload(request.offload, device, memory)
 
 
 def _notes(

@@ -86,6 +86,8 @@ class GenerationRequest:
     """``bf16`` or ``fp32``; ``None``: what suits the device."""
     device: str | None = None
     """Such as ``cpu`` or ``cuda``; ``None``: the best of this machine."""
+    offload: bool | None = None
+    """Whether networks are on a GPU only while they are needed there; ``None``: where its memory is short."""
 
     @property
     def mode(self) -> str:
@@ -227,6 +229,8 @@ class GenerationRequest:
             raise RequestError("loops", "A single picture cannot be continued; set the loops to 1 or a longer length.")
 
     def _check_choices(self) -> None:
+        if self.offload is not None and not isinstance(self.offload, bool):
+            raise RequestError("offload", f"Got the offload {shown(self.offload)}; expected true or false.")
         _check_choice("camera_motion", self.camera_motion, CAMERA_MOTIONS)
         _check_choice("cond_type", self.cond_type, COND_TYPES)
         _check_choice("dtype", self.dtype, DTYPES)

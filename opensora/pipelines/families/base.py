@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from opensora.acceleration.offload import Places
 from opensora.models.text.precision import TextSettings
 from opensora.pipelines.bundle import Bundle
-from opensora.pipelines.cost import Shape
+from opensora.pipelines.cost import Memory, Shape
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
@@ -18,10 +19,8 @@ from opensora.pipelines.reporter import Reporter
 class Family(Protocol):
     """A generation of networks: how it is loaded, what it costs, and its stages."""
 
-    def load(
-        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool
-    ) -> Networks:
-        """The networks of a bundle, ready to run.
+    def load(self, bundle: Bundle, places: Places, dtype: torch.dtype, text: TextSettings, optimize: bool) -> Networks:
+        """The networks of a bundle, ready to run where they are to lie.
 
         Raises:
             ValueError: weights that are missing, damaged, or not made for each other.
@@ -76,5 +75,5 @@ class Family(Protocol):
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
         """Operations of decoding every clip."""
 
-    def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
-        """About the peak of memory of weights and activations."""
+    def memory(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> Memory:
+        """About how much weights and activations take."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging as transformers_log
 
+from opensora.acceleration.offload import Places
 from opensora.checkpoint import identity
 from opensora.checkpoint.layout import LayoutError, read_object
 from opensora.models import zoo
@@ -36,7 +37,7 @@ from opensora.models.vae_v13.windows import latent_frames
 from opensora.pipelines import cost
 from opensora.pipelines.bundle import FOLDERS, Bundle
 from opensora.pipelines.checks import check_latents, features_failed, watch
-from opensora.pipelines.cost import Shape
+from opensora.pipelines.cost import Memory, Shape
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.parts import CONDITION_FRAMES, Part
 from opensora.pipelines.pixels import count_windows, decode, encode_frames, to_frames
@@ -56,26 +57,24 @@ class V13:
     stdit_type: Any = STDiT3
     vae_type: Any = OpenSoraVAE_V1_3
 
-    def load(
-        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool
-    ) -> Networks:
-        start = time.perf_counter()
-        places = bundle.weights()
-        stdit = self.stdit_type.from_pretrained(places.stdit, dtype=dtype, **bundle.published("stdit"))
-        vae = self.vae_type.from_pretrained(places.vae, **bundle.published("vae"))
+    def load(self, bundle: Bundle, places: Places, dtype: torch.dtype, text: TextSettings, optimize: bool) -> Networks:
+        start, device = time.perf_counter(), places.device
+        files = bundle.weights()
+        stdit = self.stdit_type.from_pretrained(files.stdit, dtype=dtype, **bundle.published("stdit"))
+        vae = self.vae_type.from_pretrained(files.vae, **bundle.published("vae"))
         with no_bar():
             text_encoder = T5Encoder.from_pretrained(
-                places.text, max_length=stdit.config.model_max_length, settings=text, device=device
+                files.text, max_length=stdit.config.model_max_length, settings=text, device=places.text
             )
-        stdit = stdit.to(device).requires_grad_(False)
-        vae = vae.to(device, dtype).requires_grad_(False)
+        stdit = stdit.to(places.others).requires_grad_(False)
+        vae = vae.to(places.others, dtype).requires_grad_(False)
         _check_together(stdit, vae, text_encoder)
         if optimize and device.type != "mps":  # where it was never tried
             vae = vae.to(memory_format=torch.channels_last_3d)
         text_encoder.y_embedder = stdit.y_embedder
-        hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
-        text_encoder.cache = text_cache(places.text, hashes["text"], text.precision, device)
-        log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
+        hashes = {role: identity.fingerprint(path) for role, path in files.paths().items()}
+        text_encoder.cache = text_cache(files.text, hashes["text"], text.precision, device)
+        log.info("%s loaded for %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
         return Networks(vae, text_encoder, stdit, hashes)
 
     def skeleton(self, bundle: Bundle) -> nn.Module:
@@ -196,16 +195,18 @@ class V13:
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
         return cost.decoding_flops(self.configs(bundle)[1], shape)
 
-    def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
+    def memory(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> Memory:
         stdit, vae = self.configs(bundle)
         given = given or len(shape.parts) > 1 or _picture_first(bundle, shape, given)
         rows = 3 if stdit.embeds_given_frames and given else 2
-        fixed = bytes_each * (cost.parameters(self.stdit_type, stdit) + cost.parameters(self.vae_type, vae))
-        fixed += 4 * text_parameters(bundle)
         window = min(shape.frames, vae.micro_frame_size or shape.frames)
-        decoding = 3 * self.widest(vae) * window * shape.height * shape.width * bytes_each
-        return cost.memory_bytes(
-            stdit, lambda n: self.latent_size(vae, n, shape), fixed, shape, bytes_each, rows, decoding
+        return Memory(
+            text=4 * text_parameters(bundle),
+            denoiser=bytes_each * cost.parameters(self.stdit_type, stdit),
+            autoencoder=bytes_each * cost.parameters(self.vae_type, vae),
+            sampling=cost.sampling_bytes(stdit, partial(self.latent_size, vae, shape=shape), shape, bytes_each, rows),
+            decoding=3 * self.widest(vae) * window * shape.height * shape.width * bytes_each,
+            clips=cost.clip_bytes(shape, 2),
         )
 
     def latent_size(self, vae: Any, frames: int, shape: Shape) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from opensora.acceleration.offload import Places
 from opensora.checkpoint import identity
 from opensora.checkpoint.layout import read_object
 from opensora.models.autoencoder import read_config
@@ -31,7 +32,7 @@ from opensora.nn.memory_format import convert
 from opensora.pipelines import cost
 from opensora.pipelines.bundle import FOLDERS, Bundle
 from opensora.pipelines.checks import check_latents, features_failed, watch
-from opensora.pipelines.cost import Shape
+from opensora.pipelines.cost import Memory, Shape
 from opensora.pipelines.families.v1 import no_bar
 from opensora.pipelines.models import Clip, Models, Networks, PipelineConfig
 from opensora.pipelines.pixels import encode_frames, to_frames
@@ -67,21 +68,20 @@ class V2:
     published: MMDiTConfig = OPEN_SORA_2
     vae_type: Any = AutoencoderKLCausal3D
 
-    def load(
-        self, bundle: Bundle, device: torch.device, dtype: torch.dtype, text: TextSettings, optimize: bool
-    ) -> Networks:
+    def load(self, bundle: Bundle, places: Places, dtype: torch.dtype, text: TextSettings, optimize: bool) -> Networks:
         start = time.perf_counter()
-        places = bundle.weights()
-        assert places.clip is not None, "a bundle of 2.0 has a CLIP encoder"
-        mmdit = MMDiT.from_pretrained(places.stdit, dtype=dtype, default=self.published, **bundle.published("stdit"))
-        vae = self.vae_type.from_pretrained(places.vae, **bundle.published("vae"))
-        hashes = {role: identity.fingerprint(path) for role, path in places.paths().items()}
-        encoders = _encoders(places.text, places.clip, hashes, bundle.card.text_tokens, text, device)
-        mmdit, vae = mmdit.to(device).requires_grad_(False), vae.to(device, dtype).requires_grad_(False)
+        files = bundle.weights()
+        assert files.clip is not None, "a bundle of 2.0 has a CLIP encoder"
+        mmdit = MMDiT.from_pretrained(files.stdit, dtype=dtype, default=self.published, **bundle.published("stdit"))
+        vae = self.vae_type.from_pretrained(files.vae, **bundle.published("vae"))
+        hashes = {role: identity.fingerprint(path) for role, path in files.paths().items()}
+        encoders = _encoders(files.text, files.clip, hashes, bundle.card.text_tokens, text, places)
+        mmdit = mmdit.to(places.others).requires_grad_(False)
+        vae = vae.to(places.others, dtype).requires_grad_(False)
         _check_together(mmdit, vae, encoders)
-        if optimize and device.type != "mps":  # where it was never tried
+        if optimize and places.device.type != "mps":  # where it was never tried
             convert(vae, torch.channels_last_3d)
-        log.info("%s loaded on %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
+        log.info("%s loaded for %s in %.1f s", bundle.card.name, places.device, time.perf_counter() - start)
         return Networks(vae, encoders, mmdit, hashes)
 
     def skeleton(self, bundle: Bundle) -> nn.Module:
@@ -172,18 +172,19 @@ class V2:
         probe = (min(2, size[0]), 8, 8)
         return decoding_flops(self.vae_type, vae, probe) / math.prod(probe) * math.prod(size) * shape.videos
 
-    def memory_bytes(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> int:
+    def memory(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> Memory:
         config, vae = self.configs(bundle)
         tokens = math.prod(latent_size(vae, shape)) // config.patch_size**2 + bundle.card.text_tokens
         rows = 3 if given else 2
-        text = (
-            0 if bundle.preset is None else sum(c.bytes for c in bundle.preset.components if c.role in ("text", "clip"))
+        published = () if bundle.preset is None else bundle.preset.components
+        return Memory(
+            text=sum(c.bytes for c in published if c.role in ("text", "clip")),
+            denoiser=bytes_each * cost.parameters(MMDiT, config),
+            autoencoder=bytes_each * cost.parameters(self.vae_type, vae),
+            sampling=int(rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each),
+            decoding=3 * self.widest(vae, shape) * bytes_each,
+            clips=cost.clip_bytes(shape, 6),
         )
-        weights = bytes_each * (cost.parameters(MMDiT, config) + cost.parameters(self.vae_type, vae)) + text
-        denoising = rows * tokens * config.hidden_size * (config.mlp_ratio + 10) * bytes_each
-        decoding = 3 * self.widest(vae, shape) * bytes_each
-        clip = shape.frames * shape.height * shape.width * 3 * 6 * shape.videos
-        return int(weights + max(denoising, decoding) + clip)
 
     def widest(self, vae: Any, shape: Shape) -> int:
         """Numbers in the decoder's widest activation, of one tile."""
@@ -239,16 +240,17 @@ def decoding_flops(vae_type: type[Any], config: Any, size: tuple[int, int, int])
 
 
 def _encoders(
-    t5: Path, clip: Path, hashes: dict[str, str], tokens: int, text: TextSettings, device: torch.device
+    t5: Path, clip: Path, hashes: dict[str, str], tokens: int, text: TextSettings, places: Places
 ) -> TextEncoders:
-    """Both text encoders on the device; CLIP, a fortieth of T5's size, is not quantised."""
+    """Both text encoders; CLIP, a fortieth of T5's size, is not quantised."""
+    device = places.device
     gist = "bf16" if text.precision in QUANTISED else text.precision
     with no_bar():
         details = HFEmbedder(t5, tokens, hf_module="T5EncoderModel", **text.loading(device))
         whole = HFEmbedder(clip, _clip_tokens(clip), hf_module="CLIPTextModel", **loading_settings(gist, device))
     return TextEncoders(
-        CachedEmbedder(details.to(device), text_cache(t5, hashes["text"], text.precision, device)),
-        CachedEmbedder(whole.to(device), text_cache(clip, hashes["clip"], gist, device)),
+        CachedEmbedder(details.to(places.text), text_cache(t5, hashes["text"], text.precision, device)),
+        CachedEmbedder(whole.to(places.text), text_cache(clip, hashes["clip"], gist, device)),
     )
 
 

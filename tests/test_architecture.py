@@ -16,7 +16,7 @@ ROWS = (
     {"opensora.acceleration", "opensora.datasets"},
     {"opensora.pipelines", "opensora.training"},
     {"opensora.jobs"},
-    {"opensora.ui", "opensora.server"},
+    {"opensora.ui", "opensora.server", "opensora.space"},
     {"app", "scripts", "benchmarks", "opensora.cli"},
 )
 LEVEL = {package: level for level, row in enumerate(ROWS) for package in row}
@@ -24,7 +24,7 @@ LEVEL = {package: level for level, row in enumerate(ROWS) for package in row}
 # Who may import a package at all. The package root and the command line's entry re-export lazily.
 ONLY = {
     "gradio": ("opensora/ui/", "app.py"),
-    "spaces": ("opensora/ui/", "app.py"),
+    "spaces": ("opensora/space/",),
     "colossalai": ("opensora/acceleration/shardformer/", "opensora/training/colossalai_plugin.py"),
     "opensora.distributed": ("opensora/acceleration/", "opensora/training/", "opensora/pipelines/", "scripts/"),
 }

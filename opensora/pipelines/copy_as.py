@@ -25,6 +25,8 @@ CONFIG = "configs/diffusion/inference/tiny.py"
 """Config file that torchrun's command starts from; every setting of it is named in the command."""
 IN_CONFIG = ("model", "resolution", "aspect_ratio", "length")
 """Fields that this config sets besides the prompt."""
+MACHINE = ("device", "offload")
+"""Fields that a server decides by itself."""
 ADDRESS = "http://127.0.0.1:7860/v1/videos"
 
 
@@ -46,6 +48,9 @@ def as_command(request: GenerationRequest) -> str:
         if name == "prompt":
             continue
         option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option.removeprefix('--')}")
+            continue
         for each in value if name == "loras" else (value,):
             words += [option, _word(each)]
     return shlex.join([*words, "--", request.prompt])
@@ -84,7 +89,7 @@ def as_curl(request: GenerationRequest, address: str = ADDRESS) -> str:
     for name in ("model", "picture_model", "loras"):
         if isinstance(value := asked.get(name), Path) or (name == "loras" and value):
             raise RequestError(name, f"The {name.replace('_', ' ')} is a file here, which no call can name.")
-    body = json.dumps({n: v for n, v in asked.items() if n not in (*FILES, "device")}, ensure_ascii=False)
+    body = json.dumps({n: v for n, v in asked.items() if n not in (*FILES, *MACHINE)}, ensure_ascii=False)
     files = [f"{name}=@{asked[name]}" for name in FILES if name in asked]
     words = ["curl", "-X", "POST", address]
     if files:

@@ -115,7 +115,11 @@ def supply(recorded: Recorded, **values: Any) -> GenerationRequest:
     Raises:
         RequestError: something is missing, or is not what the clip was made with.
     """
-    values = {name: value for name, value in values.items() if value is not None and value != ()}
+    values = {
+        name: value
+        for name, value in values.items()
+        if value is not None and not (isinstance(value, tuple) and not value)
+    }
     wanted = {need.field: need for need in recorded.needs}
     for need in recorded.needs:
         if need.field not in values:

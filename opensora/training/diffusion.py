@@ -101,7 +101,7 @@ class DiffusionTrainer(LatentTrainer[DiffusionTrainConfig]):
         generator: torch.Generator,
     ) -> Tensor:
         condition = draw_condition(self.config, stage, rng, z.shape[2])
-        return self.loss(bucket, z, captions, condition, generator, stage.shift)
+        return self.loss(bucket, z, captions, condition, generator, stage.shift, stage.emphasis_fades)
 
     def loss(
         self,
@@ -111,6 +111,7 @@ class DiffusionTrainer(LatentTrainer[DiffusionTrainConfig]):
         condition: Condition,
         generator: torch.Generator,
         shift: float | None = None,
+        emphasis_fades: bool = True,
     ) -> Tensor:
         """Mean velocity error of a batch of latents (B, C, T, H, W)."""
         text = self.text.encode(captions)
@@ -128,7 +129,7 @@ class DiffusionTrainer(LatentTrainer[DiffusionTrainConfig]):
             z,
             {"y": y, "mask": mask, **{k: torch.full((batch,), float(v), device=self.device) for k, v in size.items()}},
             t=times * NUM_TIMESTEPS,
-            position_weights=loss_weights(z, times, emphasis) if emphasis else None,
+            position_weights=loss_weights(z, times, emphasis, emphasis_fades) if emphasis else None,
             mask_index=None if condition.frames is None else list(condition.frames),
             drop=condition.drop,
             y_null=self.model.y_embedder.y_embedding[None, None, :length].expand(batch, 1, -1, -1),

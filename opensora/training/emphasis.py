@@ -21,9 +21,14 @@ def standing_out(z: Tensor) -> Tensor:
     return ((z - background).square().mean(1, keepdim=True) / SATURATION).clamp(max=1.0)
 
 
-def loss_weights(z: Tensor, t: Tensor, strength: float) -> Tensor:
+def loss_weights(z: Tensor, t: Tensor, strength: float, fades: bool = True) -> Tensor:
     """Weights (B, 1, T, H, W) of mean 1 over the batch for the velocity errors of latents (B, C, T, H, W) at times
-    ``t`` (B,) in [0, 1]; a position that stands out weighs up to ``1 + strength`` times as much as the background."""
-    fade = ((NONE_ABOVE - t) / (NONE_ABOVE - FULL_BELOW)).clamp(0.0, 1.0).reshape(-1, 1, 1, 1, 1)
+    ``t`` (B,) in [0, 1]; a position that stands out weighs up to ``1 + strength`` times as much as the background.
+
+    Where a stage is to learn which way things go, which is decided at the noisy end, the weights do not fade there; a
+    later stage takes the pull towards subjects back.
+    """
+    fade = ((NONE_ABOVE - t) / (NONE_ABOVE - FULL_BELOW)).clamp(0.0, 1.0) if fades else torch.ones_like(t)
+    fade = fade.reshape(-1, 1, 1, 1, 1)
     weights = 1.0 + strength * fade * standing_out(z)
     return weights / torch.clamp(weights.mean(), min=1.0)

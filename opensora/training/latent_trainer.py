@@ -42,6 +42,8 @@ class Stage:
     """Share of video batches without an image condition; ``None`` for the recipe's."""
     head_share: float | None = None
     """Share of video batches that are given the first latent frame; ``None`` for the recipe's."""
+    emphasis_fades: bool = True
+    """Whether the loss's emphasis on what stands out ends near the noisy end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,10 @@ class MMDiTTrainer(LatentTrainer[MMDiTTrainConfig]):
         cond = self.given(z, rng)
         shift = None if stage.shift is None else torch.tensor(stage.shift)
         times = training_times(len(z), shift, self.config.sample_method, generator, self.device)
-        return self.loss(z, texts, cond, times, generator)
+        weights = None
+        if self.config.emphasis:
+            weights = loss_weights(z, times, self.config.emphasis, stage.emphasis_fades)
+        return self.loss(z, texts, cond, times, weights, generator)
 
     def given(self, z: Tensor, rng: np.random.Generator) -> Tensor:
         """Mask and latents (B, 1 + C, T, H, W) of the frames that each clip of a batch is given."""
@@ -96,14 +99,21 @@ class MMDiTTrainer(LatentTrainer[MMDiTTrainConfig]):
             rows.append(torch.cat((masks, latents), dim=1))
         return torch.cat(rows)
 
-    def loss(self, z: Tensor, texts: list[str], cond: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean error of the velocity ``noise - data`` of latents (B, C, T, H, W) at ``times`` (B,)."""
+    def loss(
+        self,
+        z: Tensor,
+        texts: list[str],
+        cond: Tensor,
+        times: Tensor,
+        weights: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Mean error of the velocity ``noise - data`` of latents (B, C, T, H, W) at ``times`` (B,), with ``weights`` of
+        the positions."""
         patch = self.config.model.patch_size
         noise = torch.randn(z.shape, generator=generator, device=self.device)
         inputs = prepare_ids(add_noise(z, noise, times), self.t5(texts).float(), self.clip(texts).float(), patch)
         out = self.model(**inputs, timesteps=times, cond=pack(cond, patch))
         velocity = unpack(out, (z.shape[2], z.shape[3], z.shape[4]), patch)
         error = (velocity - (noise - z)).square()
-        if self.config.emphasis:
-            error = error * loss_weights(z, times, self.config.emphasis)
-        return error.mean()
+        return error.mean() if weights is None else (error * weights).mean()

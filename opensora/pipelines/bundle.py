@@ -290,8 +290,10 @@ def of_preset(preset: zoo.Preset) -> Bundle:
 
 
 def _cond_types(preset: zoo.Preset) -> tuple[str, ...]:
-    """What published networks can be given; 1.3's clips continue each other, but take no clip yet."""
-    return COND_TYPES if preset.family == "2.0" and not preset.high_compression else COND_TYPES[:3]
+    """What published networks can be given."""
+    if preset.high_compression:
+        return COND_TYPES[:3]
+    return COND_TYPES if preset.family == "2.0" else COND_TYPES[:5]
 
 
 def _read_card(path: Path) -> BundleCard:

@@ -14,6 +14,7 @@ from opensora.datasets.clip_limits import ClipLimits
 from opensora.datasets.confined import read_clip, read_image
 from opensora.datasets.image_io import cover, load_image
 from opensora.pipelines.errors import RequestError
+from opensora.pipelines.parts import CONDITION_FRAMES
 
 ImageSource = str | Path | Image.Image | np.ndarray
 VideoSource = str | Path | np.ndarray
@@ -74,8 +75,12 @@ class References:
             raise RequestError("cond_type", f"{kind} needs a reference video, and images are given; choose i2v_head.")
         return kind
 
-    def needed(self, cond_type: str | None) -> "References":
+    def needed(self, cond_type: str | None, continues: bool) -> "References":
         """The clip cut to the frames that ``cond_type`` takes of it.
+
+        Args:
+            cond_type: where it goes.
+            continues: whether the networks go on from a clip as they do from a part of their own.
 
         Raises:
             RequestError: it has fewer.
@@ -84,7 +89,7 @@ class References:
             return self
         from opensora.sampling.given_frames import reference_frames  # with torch behind it
 
-        count = reference_frames(cond_type)
+        count = CONDITION_FRAMES if continues else reference_frames(cond_type)
         if len(self.video) < count:
             raise RequestError(
                 "reference_video",

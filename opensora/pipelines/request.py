@@ -120,7 +120,7 @@ class GenerationRequest:
         card = bundle.card
         given = self.references()
         cond_type = given.cond_type(self.cond_type, card.cond_types, card.name)
-        given = given.needed(cond_type)
+        given = given.needed(cond_type, card.continues)
         ratio = _ratio(self.aspect_ratio, resolution, given.shape())
         height, width = pixel_size(resolution, ratio, card.size_multiple)
         given = given.fit(width, height)
@@ -243,18 +243,21 @@ class GenerationRequest:
                 raise RequestError(name, f"The {_words(name)} must be text, not {type(value).__name__}.")
 
     def _check_parts(self, bundle: Bundle) -> None:
-        last = self.parts(bundle)[-1]
+        parts = self.parts(bundle)
+        last = parts[-1]
         tail = self.cond_type is not None and ("tail" in self.cond_type or self.cond_type == "i2v_loop")
         if tail and last.kept != last.frames - last.condition:
             lengths = ", ".join(f"{n}f" for n in bundle.card.frames)
             raise RequestError(
                 "length", f"With {self.cond_type} the last frame is given, so the length has to be one of {lengths}."
             )
-        if isinstance(self.reference_video, np.ndarray) and last.frames <= len(self.reference_video):
+        given = len(self.reference_video) if isinstance(self.reference_video, np.ndarray) else 0
+        part = last if tail else parts[0]
+        if given and part.frames <= given + part.condition:
             raise RequestError(
                 "length",
-                f"{self.cond_type} takes {len(self.reference_video)} frames of the reference video, and the clip has "
-                f"{last.frames}: nothing is left to make. Ask for a longer clip.",
+                f"{self.cond_type} takes {given} frames of the reference video, and the clip has {part.frames}: nothing "
+                "is left to make. Ask for a longer clip.",
             )
         captions = ("aesthetic_score", "camera_motion")
         untold: dict[str, tuple[str, ...]] = {"2.0": captions, "flux": (*captions, "motion_score")}

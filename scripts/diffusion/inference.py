@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from opensora import log
-from opensora.config import ConfigError, load_config
+from opensora.config import ConfigError, apply_overrides, load_config
 from opensora.distributed.group import Group
 from opensora.pipelines.published_options import overrides, references
 from opensora.pipelines.request import DYNAMIC, GenerationRequest
@@ -73,9 +73,10 @@ def main(
     log.setup(logging.DEBUG if verbose else logging.ERROR)
     with sentences(verbose):
         group = Group.start()
-        base = load_config(config, overrides(context.args))
+        base = load_config(config)
         if not isinstance(base, GenerationRequest):
             raise ConfigError(f"{config} builds a {type(base).__name__}, expected a GenerationRequest.")
+        base = apply_overrides(base, overrides(context.args, base))
         named: dict[str, Any] = {"seed": seed, "num_videos": num_videos}
         base = replace(base, **{name: value for name, value in named.items() if value is not None})
         lines = [Line(text) for text in prompt or []]

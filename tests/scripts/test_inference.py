@@ -1,6 +1,7 @@
 """The inference script: config files, overrides in both spellings, prompt files, numbers that never collide."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pipelines.bundles import write_bundle
 from typer.testing import CliRunner, Result
 
 from opensora.config import ConfigError, load_config
-from opensora.datasets.video_io import read_metadata
+from opensora.datasets.video_io import read_metadata, write_mp4
 from opensora.pipelines.build import release_models
 from opensora.pipelines.published_options import overrides, references
 from opensora.pipelines.request import GenerationRequest
@@ -22,6 +23,7 @@ from scripts.diffusion.inference import Line, app, next_number, read_prompts
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "diffusion" / "inference"
+PLAIN = GenerationRequest("a ball")
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +84,51 @@ def test_overrides_are_taken_in_both_spellings(config: Path, folder: Path) -> No
 
 def test_names_of_the_public_code_are_known() -> None:
     given = ["--num_frames", "65", "--cfg-scale", "-1", "--sampling_option.seed", "3", "--neg-prompt", "a=b"]
-    assert overrides(given) == ["length=65", "guidance=-1", "seed=3", "negative_prompt=a=b"]
-    assert overrides(["--sampling_option.guidance_img=2"]) == ["image_guidance=2"]
+    assert overrides(given, PLAIN) == ["length=65", "guidance=-1", "seed=3", "negative_prompt=a=b"]
+    assert overrides(["--sampling_option.guidance_img=2", "--aes", "6"], PLAIN) == [
+        "image_guidance=2",
+        "aesthetic_score=6",
+    ]
+    assert overrides(["--cond_type", "t2v", "steps=3"], PLAIN) == ["cond_type=none", "steps=3"]
     with pytest.raises(ConfigError, match="--steps without a value"):
-        overrides(["--steps"])
+        overrides(["--steps"], PLAIN)
+
+
+def test_switches_need_no_value_and_a_picture_is_painted_first_where_it_is_asked_for() -> None:
+    painted = GenerationRequest("a ball", picture_model=Path("own-flux"))
+    assert overrides(["--offload"], PLAIN) == overrides(["--offload", "true"], PLAIN) == ["offload=true"]
+    assert overrides(["--offload", "False"], PLAIN) == ["offload=False"]
+    assert overrides(["--use_t2i2v", "--steps", "3"], PLAIN) == ["picture_model=flux.1-dev", "steps=3"]
+    assert overrides(["--use-t2i2v", "True"], painted) == overrides(["--use_t2i2v=False"], PLAIN) == []
+    assert overrides(["--use_t2i2v", "False"], painted) == ["picture_model=none"]
+    with pytest.raises(ConfigError, match="Got --use_t2i2v maybe; expected True or False"):
+        overrides(["--use_t2i2v", "maybe"], PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--num_sampl", "no option --num_sampl. Did you mean --num_sample?"),
+        ("--save-dri", "no option --save_dri. Did you mean --save_dir?"),
+        ("--sampling_option.num_frame", "no option --num_frame. Did you mean --num_frames?"),
+        ("--motion-scor", "Did you mean --motion_score?"),
+        ("--batch-size", "Clips are made one after another; --num-sample says how many."),
+        ("--sampling_option.flow_shift", "no option --flow_shift here. It belongs to the weights"),
+        ("--ckpt-path", "choose them with --model"),
+        ("--plugin", "torchrun says how many there are"),
+        ("--zzz", "There are prompt, model, resolution"),
+    ],
+)
+def test_an_option_that_there_is_not_names_the_nearest_or_what_to_do(option: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        overrides([option, "3"], PLAIN)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--num_frame", "3"), "has no setting 'num_frame'"),
+        (("--num_frame", "3"), "no option --num_frame. Did you mean --num_frames?"),
         (("nonsense",), "expected key=value"),
         (("steps=many",), "got 'many', expected int"),
         (("--prompt", " "), "The prompt is empty"),
@@ -172,13 +209,52 @@ def test_numbers_go_on_from_the_highest(tmp_path: Path) -> None:
     assert next_number(tmp_path) == 12
 
 
+PUBLISHED_COMMANDS = (
+    't2i2v_768px.py --save-dir samples --prompt "raining, sea"',
+    't2i2v_256px.py --save-dir samples --prompt "raining, sea"',
+    '256px.py --prompt "raining, sea" --use_t2i2v',
+    '256px.py --prompt "raining, sea" --offload True',
+    '256px_tp.py --prompt "raining, sea" --aspect_ratio 9:16 --num_frames 65',
+    "256px_sp.py --cond_type i2v_head --ref image.png --num-sample 4",
+    "256px.py --dataset.data-path rows.csv --cond_type i2v_head --motion-score 4",
+    "768px.py --cond_type i2v_loop --ref image.png;image.png --sampling_option.seed 42 --motion-score dynamic",
+    "768px_sp.py --sampling_option.num_steps 10 --sampling_option.guidance 7 --sampling_option.seed 0",
+    "high_compression.py --save-dir samples --sampling_option.num_frames 64 --use_t2i2v False",
+    "t2v_360p.py --num-frames 97 --aspect-ratio 16:9 --num-sampling-steps 30 --cfg-scale 7.5",
+    "t2v_720p.py --num-frames 97 --aes 6.5 --neg-prompt blur",
+    "v2v.py --ref clip.mp4 --num-frames 113 --image-cfg-scale 3",
+    "i2v.py --ref image.png --loop 2",
+    "v1_2.py --num-frames 51 --resolution 480p --seed 1",
+    "v1_2.py --ref image.png",
+)
+"""What stands behind ``torchrun … scripts/diffusion/inference.py configs/diffusion/inference/``."""
+
+
+@pytest.mark.parametrize("command", PUBLISHED_COMMANDS)
+def test_published_commands_go_as_far_as_the_weights(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    picture = Image.new("RGB", (256, 144), (9, 90, 180))
+    picture.save(folder / "image.png")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 96, 3), dtype=np.uint8)
+    write_mp4(folder / "clip.mp4", noise, 24, {})
+    (folder / "rows.csv").write_text("text,ref\na ball,image.png\n")
+    config, *options = shlex.split(command)
+    done = run(CONFIGS / config, *options)
+    assert done.exit_code == 2 and "are not on this machine. Get them with" in done.stderr, done.output
+    assert done.stdout.startswith("[1/1] ") and not (folder / "samples").exists()
+
+
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.name)
 def test_every_shipped_config_is_a_request_that_can_be_served(file: Path, tmp_path: Path) -> None:
     request = load_config(file)
     assert isinstance(request, GenerationRequest)
     if request.mode == "t2v" and request.cond_type is not None:
         Image.new("RGB", (640, 360), (9, 90, 180)).save(tmp_path / "image.png")
-        request = GenerationRequest(**{**asdict(request), "reference_image": str(tmp_path / "image.png")})
+        given = np.zeros((33, 72, 128, 3), np.uint8) if "v2v" in request.cond_type else str(tmp_path / "image.png")
+        kind = "reference_video" if "v2v" in request.cond_type else "reference_image"
+        request = GenerationRequest(**{**asdict(request), kind: given})
     done = request.validated()
     assert done.model == request.model
     assert done.bundle().preset is not None
@@ -206,5 +282,5 @@ def test_processes_of_torchrun_make_one_clip_together(config: Path, folder: Path
 def test_of_several_processes_one_says_what_is_wrong(config: Path, folder: Path) -> None:
     done = torchrun(2, config, "--num_frame", "3")
     assert done.returncode != 0
-    assert done.stderr.count("has no setting 'num_frame'") == 1
+    assert done.stderr.count("There is no option --num_frame.") == 1
     assert list(folder.iterdir()) == []

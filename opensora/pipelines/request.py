@@ -256,8 +256,8 @@ class GenerationRequest:
         if given and part.frames <= given + part.condition:
             raise RequestError(
                 "length",
-                f"{self.cond_type} takes {given} frames of the reference video, and the clip has {part.frames}: nothing "
-                "is left to make. Ask for a longer clip.",
+                f"{self.cond_type} takes {given} frames of the reference video, and the clip has {part.frames}: "
+                "nothing is left to make. Ask for a longer clip.",
             )
         captions = ("aesthetic_score", "camera_motion")
         untold: dict[str, tuple[str, ...]] = {"2.0": captions, "flux": (*captions, "motion_score")}

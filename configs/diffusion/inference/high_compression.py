@@ -1,4 +1,4 @@
-"""Open-Sora 2.0 with the autoencoder of high compression at 768px, published settings: FLUX.1 paints the prompt first."""
+"""Open-Sora 2.0 with the autoencoder of high compression, published settings: FLUX.1 paints the prompt first."""
 
 from opensora.pipelines.request import GenerationRequest
 

@@ -1,8 +1,9 @@
-"""The command line: ``python -m opensora generate``, ``models``, ``doctor`` and ``users``.
+"""The command line: ``python -m opensora generate``, ``models``, ``doctor``, ``users``, and those of ``commands/``.
 
 Everything that takes long to import is imported inside the commands, so that ``--help`` is quick.
 """
 
+import dataclasses
 import json
 import logging
 import re
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from opensora import __version__, log
+from opensora.commands import estimate as estimate_command
+from opensora.commands import files
+from opensora.commands.estimate import cost_lines
+from opensora.commands.options import Verbose, folder_or_name, takes_request
 from opensora.pipelines.terminal import FAILED, ProgressBar, duration, interruptible, sentences
 from opensora.server import users_cli
 
 if TYPE_CHECKING:
     from opensora.checkpoint.hub import DownloadProgress
     from opensora.models.zoo import Preset
-    from opensora.pipelines.preflight import Cost
     from opensora.pipelines.request import GenerationRequest
     from opensora.pipelines.result import GenerationResult
 
@@ -27,8 +31,6 @@ app = typer.Typer(
 )
 
 app.add_typer(users_cli.app, name="users")
-
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show log lines, and where an unexpected error came from.")]
 
 
 def main() -> None:
@@ -52,82 +54,19 @@ def root(
 
 
 @app.command()
+@takes_request
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to show; |0| … |1| … gives every loop its own text.")],
-    image: Annotated[Path | None, typer.Option(help="Picture that the clip starts from.")] = None,
-    last_image: Annotated[Path | None, typer.Option(help="Picture that the clip ends with, for models of 2.0.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Clip that is continued, for models of 2.0.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="Such as 144p or 256px; default: the model's own.")] = None,
-    aspect_ratio: Annotated[str | None, typer.Option(help="Width:height; 9:16 is upright. Default: 16:9.")] = None,
-    length: Annotated[str, typer.Option(help="Seconds (2s) or frames (49f), up to 15 s; 1f makes a picture.")] = "2s",
-    motion_score: Annotated[str | None, typer.Option(help="Motion, 1 to 7, or dynamic: as the text suggests.")] = None,
-    aesthetic_score: Annotated[float | None, typer.Option(help="Beauty, 0 to 10; 6.5 and more is excellent.")] = None,
-    camera_motion: Annotated[
-        str | None,
-        typer.Option(help="static, pan left, pan right, tilt up, tilt down, zoom in or zoom out."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the model's.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="How closely the text is followed; 1 is freely.")] = None,
-    image_guidance: Annotated[float | None, typer.Option(help="How closely the image is followed.")] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What to move away from.")] = "",
-    seed: Annotated[int | None, typer.Option(help="The same seed makes the same clip; default: random.")] = None,
-    num_videos: Annotated[int, typer.Option(help="Clips to make, each with the next seed.")] = 1,
-    loops: Annotated[int, typer.Option(help="Parts of the clip; each continues the one before.")] = 1,
-    model: Annotated[
-        str | None, typer.Option(help="Name of a preset (see `models`), or a folder of weights, written with a slash.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: what suits the device.")] = None,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the best.")] = None,
-    offload: Annotated[
-        bool | None, typer.Option(help="Networks on the GPU only while needed; default: where its memory is short.")
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:STRENGTH]", help="LoRA weights; may be given several times.")
-    ] = None,
+    request: "GenerationRequest",
     refine_prompt: Annotated[bool, typer.Option(help="Have a language model write the prompt anew, see docs.")] = False,
-    picture_model: Annotated[
-        str | None, typer.Option(help="Paint the prompt first with these weights (flux.1-dev), for models of 2.0.")
-    ] = None,
-    cond_type: Annotated[str | None, typer.Option(help="Reference's place, such as i2v_tail or v2v_tail.")] = None,
     output: Annotated[
         str | None,
         typer.Option(help="File (replaced if it exists), or a folder with a slash at its end; default: outputs/."),
     ] = None,
-    verbose: Verbose = False,
 ) -> None:
     """Make a clip (MP4) or a picture (PNG) of a prompt."""
-    log.setup(logging.DEBUG if verbose else logging.ERROR)
-    with sentences(verbose):
-        from opensora.pipelines import loras
-        from opensora.pipelines.request import GenerationRequest
-
-        request = GenerationRequest(
-            _refined(prompt) if refine_prompt else prompt,
-            model=_model(model),
-            resolution=resolution,
-            aspect_ratio=aspect_ratio,
-            length=length,
-            motion_score=int(motion_score) if motion_score in set("1234567") else motion_score,
-            aesthetic_score=aesthetic_score,
-            camera_motion=camera_motion,
-            steps=steps,
-            guidance=guidance,
-            image_guidance=image_guidance,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            num_videos=num_videos,
-            loops=loops,
-            reference_image=image,
-            last_image=last_image,
-            reference_video=video,
-            cond_type=cond_type,
-            picture_model=_model(picture_model),
-            loras=tuple(map(loras.parse, lora or [])),
-            dtype=dtype,
-            device=device,
-            offload=offload,
-        )
-        _generate(request.validated(), output)
+    if refine_prompt:
+        request = dataclasses.replace(request, prompt=_refined(request.prompt))
+    _generate(request.validated(), output)
 
 
 def _refined(prompt: str) -> str:
@@ -155,25 +94,13 @@ def _generate(request: "GenerationRequest", output: str | None) -> None:
     from opensora.pipelines.preflight import estimate
     from opensora.pipelines.video import generate as run
 
-    before = _cost(estimate(request))
+    before = cost_lines(estimate(request))
     typer.echo("\n".join(before))
     with interruptible() as cancel, ProgressBar() as bar:
         result = run(request, on_progress=bar, cancel=cancel)
     for line in _summary(result, result.save(path)):
         if line not in before:  # the same note was on the screen already
             typer.echo(line)
-
-
-def _cost(cost: "Cost") -> list[str]:
-    """What will be made and what it will take."""
-    from opensora.checkpoint.errors import gigabytes
-
-    low, high = cost.seconds_range
-    length = "a picture" if cost.frames == 1 else f"{cost.frames} frames ({cost.seconds_of_video:.1f} s)"
-    took = f"about {duration(cost.seconds)} ({duration(low)} to {duration(high)})"
-    download = f", after a download of {gigabytes(cost.download_bytes)}" if cost.download_bytes else ""
-    first = f"{cost.width}×{cost.height}, {length}: {took}{download}, {gigabytes(cost.bytes_memory)} of memory."
-    return [first, *cost.notes]
 
 
 def _summary(result: "GenerationResult", files: list[Path]) -> list[str]:
@@ -206,11 +133,6 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # a name that is too long; whoever writes there says so
         return False
-
-
-def _model(name: str | None) -> str | Path | None:
-    """A preset's name, or the folder of a bundle."""
-    return Path(name) if name is not None and ("/" in name or "\\" in name) else name
 
 
 @app.command()
@@ -306,8 +228,12 @@ def doctor(
             typer.echo("The self-test needs what is missing; run doctor again when it is here.", err=True)
             raise typer.Exit(FAILED)
         typer.echo("        self-test: making a short clip, up to a minute on a slow machine …")
-        finding = self_test(_model(model))
+        finding = self_test(folder_or_name(model))
         typer.echo(f"{finding.state:8}{finding.name}: {finding.text}")
         if finding.state == "missing":
             raise typer.Exit(FAILED)
         typer.echo("This machine is ready.")
+
+
+estimate_command.register(app)
+files.register(app)

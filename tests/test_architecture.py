@@ -16,7 +16,7 @@ ROWS = (
     {"opensora.acceleration", "opensora.datasets"},
     {"opensora.pipelines", "opensora.training"},
     {"opensora.jobs"},
-    {"opensora.ui", "opensora.server", "opensora.space"},
+    {"opensora.ui", "opensora.server", "opensora.space", "opensora.commands"},
     {"app", "scripts", "benchmarks", "opensora.cli"},
 )
 LEVEL = {package: level for level, row in enumerate(ROWS) for package in row}

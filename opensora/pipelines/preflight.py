@@ -1,7 +1,7 @@
 """What a request will cost, before anything is loaded: time, memory and downloads."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,15 +11,16 @@ import torch
 from opensora.acceleration.offload import Offload
 from opensora.checkpoint.errors import gigabytes
 from opensora.models import zoo
-from opensora.pipelines import image_first, loras, residence
+from opensora.pipelines import image_first, loras, residence, speed
 from opensora.pipelines.build import is_built
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.cost import Memory, Shape
 from opensora.pipelines.families import family_of
+from opensora.pipelines.memory import Meter, predict, room
 from opensora.pipelines.parts import CONDITION_FRAMES
 from opensora.pipelines.plan import choose_device, choose_dtype, dtype_name
 from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.speed import Speed, speed, speed_key
+from opensora.pipelines.speed import Speed
 
 Counted = TypeVar("Counted", Memory, float)
 LOADING_BYTES_PER_SECOND = 2e8
@@ -35,7 +36,7 @@ class Cost:
     seconds_range: tuple[float, float]
     """When it goes well and when it goes badly."""
     bytes_memory: int
-    """About the peak of memory."""
+    """The likely peak of memory: on a GPU what lies there, else what the whole process takes."""
     download_bytes: int
     """About what has to be downloaded first."""
     frames: int
@@ -50,14 +51,20 @@ class Cost:
     """Sentences on what a person should know."""
     stages: dict[str, float] = field(default_factory=dict)
     """Likely seconds of every stage."""
+    bytes_memory_high: int = 0
+    """What the peak of memory will hardly exceed."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Operations of the stages of a request, and what their speed is known by."""
+    """How much there is to do in the stages of a request, and what their speed is known by."""
 
     sampling: float
+    """Operations."""
     decoding: float
+    """Operations."""
+    loading: float
+    """Bytes of weights."""
     key: str
     device: torch.device
     dtype: torch.dtype
@@ -75,28 +82,28 @@ def estimate(request: GenerationRequest) -> Cost:
     bundle = request.bundle()
     loras.require_for(request.loras, bundle)
     work = count(request, bundle)
-    speeds = {stage: speed(stage, work.key, work.device, work.dtype) for stage in ("sampling", "decoding")}
     amounts = {"sampling": work.sampling, "decoding": work.decoding}
-    stages = {stage: amounts[stage] / speeds[stage].likely for stage in amounts}
-    best, worst = (sum(amounts[s] / getattr(speeds[s], end) for s in amounts) for end in ("high", "low"))
+    speeds = {stage: speed.speed(stage, work.key, work.device, work.dtype, amount) for stage, amount in amounts.items()}
     shape = shape_of(request, bundle)
     offload = offload_of(request, bundle)
-    memory = _memory(request, bundle, shape, work.dtype).peak(offload)
+    memory = predict(_memory(request, bundle, shape, work.dtype), work.key, work.device, offload)
     if not is_built(bundle, request.device, request.dtype, optimized=True, offload=offload):
-        stages["loading"] = 0.5 + _weight_bytes(bundle) / LOADING_BYTES_PER_SECOND
-    extra = stages.get("loading", 0.0)
+        amounts["loading"], speeds["loading"] = work.loading, _loading_speed(work)
+    stages = {stage: amounts[stage] / speeds[stage].likely for stage in amounts}
+    best, worst = (sum(amounts[s] / getattr(speeds[s], end) for s in amounts) for end in ("high", "low"))
     download = zoo.status(bundle.preset).bytes_to_download if bundle.preset is not None else 0
     return Cost(
         seconds=sum(stages.values()),
-        seconds_range=(best + extra / 2, worst + extra),
-        bytes_memory=memory,
+        seconds_range=(best, worst),
+        bytes_memory=memory.likely,
+        bytes_memory_high=memory.high,
         download_bytes=download,
         frames=shape.frames,
         height=shape.height,
         width=shape.width,
         seconds_of_video=shape.frames / bundle.card.fps,
         notes=[
-            *_notes(request, bundle, shape, work.device, memory, speeds),
+            *_notes(request, bundle, shape, work.device, memory.likely, speeds),
             *residence.notes(request.offload, work.device, offload),
         ],
         stages=stages,
@@ -117,6 +124,7 @@ def _two_models(request: GenerationRequest) -> Cost:
             picture.seconds_range[1] + video.seconds_range[1],
         ),
         bytes_memory=max(picture.bytes_memory, video.bytes_memory),
+        bytes_memory_high=max(picture.bytes_memory_high, video.bytes_memory_high),
         download_bytes=image_first.shared_download(first, second),
         notes=list(dict.fromkeys([*picture.notes, *video.notes])),
         stages={"picture": picture.seconds, **video.stages},
@@ -135,10 +143,39 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
     return Work(
         sampling=_readable(lambda: family.sampling_flops(bundle, shape, steps, given)),
         decoding=_readable(lambda: family.decoding_flops(bundle, shape)),
-        key=speed_key(bundle.key, str(device), dtype_name(dtype), torch.get_num_threads()),
+        loading=max(1.0, float(_weight_bytes(bundle))),
+        key=speed.speed_key(bundle.key, str(device), dtype_name(dtype), torch.get_num_threads()),
         device=device,
         dtype=dtype,
     )
+
+
+def remember(
+    request: GenerationRequest, bundle: Bundle, timings: Mapping[str, float], offload: str, meter: Meter, loaded: bool
+) -> None:
+    """Keep what a generation took, for the next estimate.
+
+    Args:
+        timings: seconds of its stages.
+        offload: which networks waited in main memory.
+        meter: measured its memory.
+        loaded: whether it loaded the networks.
+    """
+    work = count(request, bundle)
+    speed.remember("sampling", work.key, work.sampling, timings.get("sampling", 0.0))
+    speed.remember("decoding", work.key, work.decoding, timings.get("decoding", 0.0))
+    if loaded:
+        speed.remember("loading", work.key, work.loading, timings.get("loading", 0.0))
+    meter.remember(work.key, _memory(request, bundle, shape_of(request, bundle), work.dtype), offload)
+
+
+def _loading_speed(work: Work) -> Speed:
+    """Bytes of weights that are loaded in a second."""
+    known = speed.rate("loading", work.key, work.loading)
+    if known is not None:
+        return known
+    guessed = work.loading / (0.5 + work.loading / LOADING_BYTES_PER_SECOND)
+    return Speed(guessed / 2, guessed, guessed * 2, False)
 
 
 def _place(request: GenerationRequest) -> tuple[torch.device, torch.dtype]:
@@ -197,13 +234,13 @@ def _notes(
     notes = parts_notes(request, shape, max(bundle.card.frames))
     if not bundle.installed() and bundle.preset is not None:
         notes.append(f"The weights are not on this machine. {zoo.how_to_get(bundle.preset)}")
-    available = _memory_of(device)
-    if available is not None and memory > available:
+    here = room(device)
+    if here is not None and memory > here.total:
         notes.append(
             f"It needs about {gigabytes(memory)} of memory; this machine's {device.type.upper()} has "
-            f"{gigabytes(available)}. Choose a smaller resolution or a shorter clip."
+            f"{gigabytes(here.total)}. Choose a smaller resolution or a shorter clip."
         )
-    if not all(s.measured for s in speeds.values()):
+    if not all(s.measured for stage, s in speeds.items() if stage != "loading"):
         notes.append("The time is a guess until the first clip has been made on this machine.")
     return notes
 
@@ -216,12 +253,3 @@ def parts_notes(request: GenerationRequest, shape: Shape, longest: int) -> list[
         f"The network makes at most {longest} frames at once: the {shape.frames} frames are made in "
         f"{len(shape.parts)} parts, each continuing the last {CONDITION_FRAMES} frames of the one before."
     ]
-
-
-def _memory_of(device: torch.device) -> int | None:
-    """Bytes of memory of a device; ``None`` where it is not known."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    import psutil
-
-    return int(psutil.virtual_memory().total)

@@ -1,0 +1,1 @@
+"""Commands of ``python -m opensora`` besides making clips; each file registers its own."""

@@ -1,0 +1,189 @@
+"""Whether a request will work on this machine now: green, amber or red, with the reasons in sentences.
+
+The page, the command line, the interface for programs and a Space that has to say how long it needs a GPU all ask here.
+"""
+
+import math
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from opensora.checkpoint import hub
+from opensora.checkpoint.errors import gigabytes
+from opensora.models import zoo
+from opensora.pipelines import image_first
+from opensora.pipelines.errors import RequestError
+from opensora.pipelines.memory import Room, room
+from opensora.pipelines.plan import choose_device
+from opensora.pipelines.preflight import Cost, estimate
+from opensora.pipelines.request import GenerationRequest
+from opensora.pipelines.terminal import duration
+
+Colour = Literal["green", "amber", "red"]
+COLOURS: tuple[Colour, ...] = ("green", "amber", "red")
+"""From what will work to what will not."""
+TIGHT = 0.9
+"""Share of the free memory above which a request is amber."""
+LONG = 30 * 60
+"""Seconds above which a request is amber."""
+LITTLE_DISK = 2 * 10**8
+"""Bytes that should stay free where results are written."""
+BYTES_PER_PIXEL = 0.25
+"""Of a finished file; clips are mostly smaller."""
+PNG_BYTES_PER_PIXEL = 3.1
+"""Of a picture, at most."""
+SHORTEST_TURN, LONGEST_TURN = 20, 600
+"""Seconds that are asked for on a shared GPU, at least and at most."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may take; ``None`` leaves it to the machine."""
+
+    memory: int | None = None
+    """Bytes of memory."""
+    seconds: float | None = None
+    """Duration."""
+    output: Path = Path("outputs")
+    """Folder that results are written to."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a request will take, and whether it can."""
+
+    colour: Colour
+    """``green``: it will work; ``amber``: it will, but; ``red``: it will not, as it is."""
+    reasons: list[str]
+    """Why it is not green, a sentence each, the worst first."""
+    cost: Cost
+    """Time, memory and downloads."""
+    device: str
+    """Where it is computed."""
+    memory: Room | None
+    """Memory of the device; ``None`` where it is not known."""
+    disk_bytes: int
+    """About the size of the files."""
+    disk_free: int
+    """Bytes that are free for them."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what a person should know besides."""
+
+
+def preflight(request: GenerationRequest, limits: Limits | None = None) -> Preflight:
+    """What a request takes on this machine now, and whether it can be served. Loads no network.
+
+    Raises:
+        RequestError: a setting cannot be used at all.
+    """
+    limits = limits or Limits()
+    request = request.validated()
+    cost = estimate(request)
+    device = choose_device(request.device)
+    found = room(device)
+    needed = _file_bytes(cost, request)
+    free = _free_disk(limits.output)
+    checks = [
+        *_weights(request, cost),
+        *_memory(cost, found, device, limits),
+        *_disk(needed, free),
+        *_time(cost, limits),
+    ]
+    checks.sort(key=lambda check: -COLOURS.index(check[0]))
+    colour = checks[0][0] if checks else "green"
+    reasons = [text for _, text in checks]
+    notes = [note for note in cost.notes if note not in reasons]
+    return Preflight(colour, reasons, cost, str(device), found, needed, free, notes)
+
+
+def require(request: GenerationRequest, limits: Limits | None = None) -> Preflight:
+    """The same for programs: what cannot be served is an error.
+
+    Raises:
+        RequestError: a setting cannot be used, or the verdict is red.
+    """
+    found = preflight(request, limits)
+    if found.colour == "red":
+        raise RequestError("request", " ".join(found.reasons))
+    return found
+
+
+def turn_seconds(request: GenerationRequest) -> int:
+    """Whole seconds for which a shared GPU is asked, such as the duration of ``spaces.GPU``: the time when it goes
+    badly, from 20 seconds to 10 minutes.
+
+    Raises:
+        RequestError: a setting cannot be used, or it will take longer.
+    """
+    cost = estimate(request)
+    seconds = math.ceil(1.1 * cost.seconds_range[1])
+    if cost.seconds_range[0] > LONGEST_TURN:
+        raise RequestError(
+            "length",
+            f"It will take at least {duration(cost.seconds_range[0])}, and a shared GPU is lent for at most "
+            f"{duration(LONGEST_TURN)}. Choose a shorter clip, fewer steps or a smaller resolution.",
+        )
+    return min(LONGEST_TURN, max(SHORTEST_TURN, seconds))
+
+
+def _weights(request: GenerationRequest, cost: Cost) -> list[tuple[Colour, str]]:
+    presets = [bundle.preset for bundle in image_first.bundles(request) if not bundle.installed()]
+    found: list[tuple[Colour, str]] = [
+        ("red", f"The weights are not on this machine. {zoo.how_to_get(preset)}") for preset in presets if preset
+    ]
+    folder = hub.cache_dir()
+    if found and (free := _free_disk(folder)) < cost.download_bytes:
+        words = f"The download is {gigabytes(cost.download_bytes)}, and {gigabytes(free)} are free in {folder}"
+        found.append(("red", f"{words}. Make room, or set HF_HOME to another disk."))
+    return found
+
+
+def _memory(cost: Cost, found: Room | None, device: torch.device, limits: Limits) -> list[tuple[Colour, str]]:
+    name = "memory" if device.type == "cpu" else f"memory on the {device.type.upper()}"
+    need, high = cost.bytes_memory, cost.bytes_memory_high
+    words = f"It needs about {gigabytes(need)} of {name}"
+    if limits.memory is not None and need > limits.memory:
+        return [("red", f"{words}, and {gigabytes(limits.memory)} are allowed.")]
+    if found is None:
+        return []
+    if need > found.total:
+        return [("red", f"{words}; this machine has {gigabytes(found.total)}.")]
+    if need > found.free:
+        return [
+            ("red", f"{words}; {gigabytes(found.free)} of {gigabytes(found.total)} are free now. Close other programs.")
+        ]
+    if need > TIGHT * found.free or high > found.free:
+        return [("amber", f"{words}, and {gigabytes(found.free)} are free now: that is tight.")]
+    return []
+
+
+def _disk(needed: int, free: int) -> list[tuple[Colour, str]]:
+    if needed > free:
+        return [("red", f"The files take up to {gigabytes(needed)}, and {gigabytes(free)} are free. Make room first.")]
+    if needed + LITTLE_DISK > free:
+        return [("amber", f"Only {gigabytes(free)} are free for results; the files take up to {gigabytes(needed)}.")]
+    return []
+
+
+def _time(cost: Cost, limits: Limits) -> list[tuple[Colour, str]]:
+    if limits.seconds is not None and cost.seconds > limits.seconds:
+        words = f"It takes about {duration(cost.seconds)}, and {duration(limits.seconds)} are allowed"
+        return [("red", f"{words}. Choose fewer steps, a shorter clip or a smaller resolution.")]
+    if cost.seconds > LONG:
+        return [("amber", f"It takes about {duration(cost.seconds)}.")]
+    return []
+
+
+def _file_bytes(cost: Cost, request: GenerationRequest) -> int:
+    pixels = cost.frames * cost.height * cost.width * request.num_videos
+    return int(pixels * (PNG_BYTES_PER_PIXEL if cost.frames == 1 else BYTES_PER_PIXEL)) + 10_000
+
+
+def _free_disk(folder: Path) -> int:
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free

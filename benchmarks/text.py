@@ -1,8 +1,8 @@
 """What text encoders cost, how much their precision changes the features, and what the features tell apart.
 
 ``python benchmarks/text.py`` measures the bundled T5; ``--t5`` and ``--clip`` name other folders or hub ids, and
-``--random xxl --folder DIR`` writes encoders of the published sizes with random weights first. Every variant runs in a
-process of its own. See README.md in this folder.
+``--size xxl`` measures encoders of the published sizes with random weights, in bf16. Every variant runs in a process of
+its own. See README.md in this folder.
 
 Legend: B texts, L tokens, E width of the features.
 """
@@ -253,26 +253,25 @@ def main(arguments: Sequence[str] | None = None, one: Run = apart) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--t5", default=BUNDLED, help="folder or hub id of a T5 encoder")
     parser.add_argument("--clip", help="folder or hub id of a CLIP text encoder")
-    parser.add_argument("--random", choices=("tiny", "xxl"), help="write both with random weights into --folder first")
-    parser.add_argument("--folder", type=Path, help="where --random writes; xxl takes 10 GB")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--size", choices=("tiny", "xxl"), help="measure both with random weights of this size")
+    parser.add_argument("--folder", type=Path, help="where --size keeps the weights (xxl: 10 GB); default: nowhere")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="default: all, of xxl bf16")
     parser.add_argument("--length", type=int, default=512, help="tokens to which T5 pads")
     parser.add_argument("--batch", type=int, default=2, help="texts at once")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="also write the measurements here")
     given = parser.parse_args(arguments)
-    t5, clip = given.t5, given.clip
-    if given.random:
-        if given.folder is None:
-            parser.error("--random needs --folder")
-        from benchmarks.random_encoders import write_random
-
-        t5, clip = write_random(given.folder, given.random)
-    variants = [Variant(str(t5), given.length, p, s) for p in given.precisions for s in ("off", "on")]
-    if clip:
-        variants += [Variant(str(clip), 77, p) for p in given.precisions if p in ("fp32", "bf16")]
+    precisions = given.precisions or (["bf16"] if given.size == "xxl" else list(PRECISIONS))
     with tempfile.TemporaryDirectory() as folder:
+        t5, clip = given.t5, given.clip
+        if given.size:
+            from benchmarks.random_encoders import write_random
+
+            t5, clip = write_random(given.folder or Path(folder), given.size)
+        variants = [Variant(str(t5), given.length, p, s) for p in precisions for s in ("off", "on")]
+        if clip:
+            variants += [Variant(str(clip), 77, p) for p in precisions if p in ("fp32", "bf16")]
         results = run(variants, Conditions(given.device, given.batch, given.repeats, folder), one)
     print(table(results))
     if given.json:

@@ -77,7 +77,7 @@ def quick(variant: Variant, conditions: Conditions) -> Measurement:
 def test_the_table_has_a_row_for_each_and_says_what_is_missing(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--random", "tiny", "--folder", str(folders[0].parent), "--json", str(tmp_path / "out.json")]
+    arguments = ["--size", "tiny", "--folder", str(folders[0].parent), "--json", str(tmp_path / "out.json")]
     assert text.main(arguments, quick) == 0
     said = capsys.readouterr().out
     assert "| t5 int8 | 1.0 | 0.500 | 1.0 | unknown | 25.00% | 0.500 | – | 1.000 | 0.100 |" in said
@@ -95,9 +95,16 @@ def test_a_variant_runs_in_a_process_of_its_own(folders: tuple[Path, Path], tmp_
     assert isinstance(measured, Measurement) and (measured.peak_bytes is None or measured.peak_bytes > 0)
 
 
-def test_random_weights_need_a_folder() -> None:
-    with pytest.raises(SystemExit):
-        text.main(["--random", "tiny"])
+def test_random_weights_are_written_for_the_measurement_and_kept_where_a_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[tuple[Path, str]] = []
+    monkeypatch.setattr(random_encoders, "write_random", lambda *asked: written.append(asked) or ("t5", "clip"))
+    assert text.main(["--size", "xxl"], quick) == 0
+    ((folder, size),) = written
+    assert size == "xxl" and not folder.exists()
+    said = capsys.readouterr().out
+    assert "| t5 bf16 |" in said and "| clip bf16 |" in said and "fp32" not in said
 
 
 def test_the_published_sizes_are_those_of_the_published_networks() -> None:

@@ -188,7 +188,9 @@ class TextTrainer:
             features = self.model(
                 input_ids=ids.masked_fill(hidden, self.tokenizer.unk_token_id), attention_mask=mask
             ).last_hidden_state
-        readout = features.float()[hidden] @ self.model.shared.weight.T * self.config.d_model**-0.5
+        words = self.model.get_input_embeddings().weight
+        assert isinstance(words, Tensor)
+        readout = features.float()[hidden] @ words.T * self.config.d_model**-0.5
         return F.cross_entropy(readout, ids[hidden])
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:

@@ -63,6 +63,7 @@ def _encoder(model: AutoencoderKLCausal3D) -> None:
     encoder, config = model.encoder, model.config
     carry(encoder.conv_in.conv, sources=COLOURS)
     for block in encoder.down_blocks:
+        assert isinstance(block, DownBlock)
         shortcut = _shortcut(block)
         if shortcut is not None:
             carry(shortcut)
@@ -78,6 +79,7 @@ def _decoder(model: AutoencoderKLCausal3D) -> None:
     decoder = model.decoder
     carry(decoder.conv_in.conv, sources=COLOURS, gain=1 / LATENT_SCALE)
     for block in decoder.up_blocks:
+        assert isinstance(block, UpBlock)
         shortcut = _shortcut(block)
         if shortcut is not None:
             carry(shortcut)

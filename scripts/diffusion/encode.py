@@ -10,6 +10,7 @@ import typer
 from opensora.config import load_config
 from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
+from opensora.nn.memory_format import convert
 from opensora.training.latent_trainer import TrainConfig
 from opensora.training.latents import fill
 from opensora.training.mmdit import MMDiTTrainConfig
@@ -29,7 +30,7 @@ def main(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = AutoencoderKLCausal3D if isinstance(recipe, MMDiTTrainConfig) else OpenSoraVAE_V1_3
     vae = kind.from_pretrained(recipe.vae).to(device, torch.bfloat16).eval()
-    vae = vae.to(memory_format=torch.channels_last_3d)
+    convert(vae, torch.channels_last_3d)
     start, every = (int(x) for x in part.split("/"))
     for entry in recipe.buckets:
         if not bucket or entry.name in bucket:

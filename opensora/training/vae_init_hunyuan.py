@@ -4,7 +4,7 @@ passes colours through."""
 import torch
 from torch import nn
 
-from opensora.models.vae_hunyuan.blocks import FrameCausalAttention, ResnetBlock
+from opensora.models.vae_hunyuan.blocks import Downsample, FrameCausalAttention, ResnetBlock, Upsample
 from opensora.models.vae_hunyuan.coder import DownBlock, UpBlock
 from opensora.models.vae_hunyuan.vae import AutoencoderKLCausal3D
 from opensora.training.vae_init import (
@@ -68,7 +68,9 @@ def _encoder(model: AutoencoderKLCausal3D) -> None:
         if shortcut is not None:
             carry(shortcut)
         for down in block.downsamplers:
-            carry(down.conv.conv, rows=(0.0, 0.5, 0.5) if down.conv.conv.stride[1] == 2 else None)
+            assert isinstance(down, Downsample)
+            conv = down.conv.conv
+            carry(conv, rows=(0.0, 0.5, 0.5) if conv.stride[1] == 2 else None)
     last = _shortcut(encoder.down_blocks[-1])
     assert last is not None, "the last level of the encoder changes its width"
     group = config.block_out_channels[-1] // config.norm_num_groups
@@ -84,6 +86,7 @@ def _decoder(model: AutoencoderKLCausal3D) -> None:
         if shortcut is not None:
             carry(shortcut)
         for up in block.upsamplers:
+            assert isinstance(up, Upsample)
             carry(up.conv.conv, rows=(0.25, 0.5, 0.25) if up.factors[1] == 2 else None)
     last = _shortcut(decoder.up_blocks[-1])
     assert last is not None, "the last level of the decoder changes its width"

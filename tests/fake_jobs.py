@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from opensora.pipelines.lean import OutOfMemory
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import CancelFlag, Cancelled, GenerationError, GenerationResult, Progress
 
@@ -29,15 +30,21 @@ def begun() -> list[str]:
 
 
 def generate(
-    request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: CancelFlag
+    request: GenerationRequest,
+    *,
+    on_progress: Callable[[Progress], None],
+    cancel: CancelFlag,
+    lean: bool = False,
 ) -> GenerationResult:
     """``wait`` waits for a sign, ``slow`` takes its time and names the process, ``crash`` kills it, ``crash once`` does
-    so only the first time; else three steps."""
+    so only the first time, ``big`` needs less at once, ``huge`` needs less than there is; else three steps."""
     again = request.prompt in begun()
     with (folder() / "begun").open("a") as file:
         file.write(f"{request.prompt}\n")
     if request.prompt == "flat":
         raise GenerationError("decoding", "The decoding stage failed: the clip is flat. Try another seed.")
+    if request.prompt == "huge" or (request.prompt == "big" and not lean):
+        raise OutOfMemory("decoding")
     if request.prompt == "bug":
         raise ZeroDivisionError("/some/secret/path")
     for step in range(3):

@@ -1,6 +1,6 @@
 """One attempt at a job, in the worker: generate, tell how far it is, publish once.
 
-An attempt may end at any moment by a kill. What it leaves in the job's folders is enough for the next to go on rightly.
+An attempt may end at any moment by a kill, or lose its say. What it leaves is enough for the next to go on rightly.
 """
 
 import contextlib
@@ -8,121 +8,141 @@ import hashlib
 import io
 import json
 import logging
+import secrets
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy.exc import SQLAlchemyError
 
+from opensora.jobs.board import Board
 from opensora.jobs.given import unpack
-from opensora.jobs.places import CANCELLED, OPEN, PUBLISHED, Places, decide, sync, write
+from opensora.jobs.places import MANIFEST, Places, sync, write
 from opensora.jobs.queue import Generate, JobState
+from opensora.jobs.record import CANCELLED, PUBLISHED, Record
+from opensora.jobs.storage import Storage
 from opensora.pipelines.errors import RequestError
-from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress, SaveError
+from opensora.pipelines.lean import OutOfMemory, free_memory
+from opensora.pipelines.request import GenerationRequest
+from opensora.pipelines.result import (
+    Cancelled,
+    GenerationError,
+    GenerationResult,
+    Progress,
+    SaveError,
+)
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "job.json"
-"""File beside the results: everything that is known of the job."""
-PROGRESS, PREVIEW, ATTEMPTS = "progress.json", "preview.npy", "attempts"
-LOOK = 0.05
-"""Seconds between two looks for a wish to cancel; layers ask thousands of times a second."""
+LOOK = 0.2
+"""Seconds between two looks for a wish to stop; layers ask thousands of times a second."""
+TELL = 0.1
+"""Seconds between two reports within a stage."""
 UNEXPECTED = "Generation stopped because of an unexpected error; the server's log has the details."
+LESS = (
+    "The memory ran out in the {stage} stage, so the clip was made again with less computed at once, which is slower."
+)
 
 
-class CancelWish:
-    """Whether somebody asked to stop a job; for the generation's cancel flag."""
+@dataclass(frozen=True)
+class Workplace:
+    """What attempts of a worker share."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file, self._looked, self._is_set = folder / CANCELLED, 0.0, False
+    places: Places
+    board: Board
+    storage: Storage
+    generate: Generate
+    worker: str
+    """Id of the worker."""
+    most: int = 3
+    """Attempts that may be broken off by the end of the worker."""
+
+
+class Wish:
+    """Whether to stop an attempt, and why; for the generation's cancel flag."""
+
+    def __init__(self, board: Board, job_id: str, lease: str) -> None:
+        self._board, self._job, self._lease, self._looked = board, job_id, lease, 0.0
+        self.why: str | None = None
+        """``cancelled``, or ``lost`` if the attempt has no say any more."""
 
     def is_set(self) -> bool:
         """Whether to stop."""
         now = time.monotonic()
-        if not self._is_set and now - self._looked >= LOOK:
-            self._looked, self._is_set = now, self._file.exists()
-        return self._is_set
+        if self.why is None and now - self._looked >= LOOK:
+            self._looked = now
+            try:
+                self.why = self._board.asked(self._job, self._lease)
+            except SQLAlchemyError as error:  # the work goes on; publishing waits for the database
+                log.warning("the database does not answer: %s", error)
+        return self.why is not None
 
 
 @dataclass
 class Reports:
-    """Writes how far an attempt is where the page reads it."""
+    """Writes how far an attempt is where the page's process reads it."""
 
-    folder: Path
+    board: Board
+    job: str
     attempt: int
     started: float = field(default_factory=time.time)
     previews: int = 0
+    _told: float = 0.0
+    _stage: str = ""
+    _preview: bytes | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Report; a disk that is full must not end the job here."""
-        with contextlib.suppress(OSError):
-            if progress.preview is not None:
-                data = io.BytesIO()
-                np.save(data, progress.preview, allow_pickle=False)
-                write(self.folder / PREVIEW, data.getvalue())
-                self.previews += 1
-            told = {
-                "attempt": self.attempt,
-                "started": self.started,
-                "stage": progress.stage,
-                "step": progress.step,
-                "total": progress.total,
-                "seconds_left": progress.seconds_left,
-                "reported": time.time(),
-                "previews": self.previews,
-            }
-            write(self.folder / PROGRESS, json.dumps(told).encode())
+        if progress.preview is not None:
+            data = io.BytesIO()
+            np.save(data, progress.preview, allow_pickle=False)
+            self._preview = data.getvalue()
+        now = time.time()
+        if progress.stage == self._stage and 0 <= now - self._told < TELL:
+            return
+        self._told, self._stage = now, progress.stage
+        self.previews += self._preview is not None
+        told = {
+            "attempt": self.attempt,
+            "started": self.started,
+            "stage": progress.stage,
+            "step": progress.step,
+            "total": progress.total,
+            "seconds_left": progress.seconds_left,
+            "reported": now,
+        }
+        with contextlib.suppress(SQLAlchemyError):
+            self.board.tell(self.job, told, self.previews, self._preview)
+        self._preview = None
 
 
-def run(job_id: str, job: dict[str, Any], places: Places, generate: Generate, most: int) -> dict[str, Any]:
-    """Make a job's files; returns its outcome as JSON values.
+def run(job_id: str, ticket: int, at: Workplace, lease: str | None = None) -> dict[str, Any] | None:
+    """Make a job's files and end it on the board.
 
     Args:
-        job: ``request``, see :mod:`opensora.jobs.given`, and when it was ``created``.
-        generate: makes the result.
-        most: attempts that may be broken off by the end of the worker.
+        ticket: number of the ticket that the worker was handed.
+        lease: name of the attempt; ``None`` for a new one.
+
+    Returns:
+        The outcome as JSON values; ``None`` if the attempt had no say, or lost it: the job is somebody else's.
     """
-    folder = places.job(job_id)
-    if (published := places.result(job_id) / MANIFEST).exists():  # the worker ended before the database knew
-        outcome: dict[str, Any] = json.loads(published.read_bytes())["outcome"]
-        return outcome
-    decide(folder, OPEN, before=PUBLISHED)  # decided by an attempt that ended before it could act on it
-    reports = Reports(folder, attempts(folder) + 1)
+    lease = lease or secrets.token_hex(8)
+    record = at.board.take(job_id, ticket, at.worker, lease)
+    if record is None:
+        return None
+    making = at.places.making(job_id, lease)
     try:
-        _begin(reports, most)
-        return _made(job_id, job, places, generate, reports)
-    except Cancelled:
-        return _ended(JobState.CANCELLED, reports)
-    except (RequestError, GenerationError) as error:
-        return _ended(JobState.FAILED, reports, str(error))
-    except Exception:
-        log.exception("job %s failed", job_id)
-        return _ended(JobState.FAILED, reports, UNEXPECTED)
+        outcome = _outcome(record, lease, at, making)
     finally:
-        shutil.rmtree(places.making(job_id), ignore_errors=True)
-
-
-def forget(folder: Path) -> None:
-    """Delete the reports of a job that has ended, and what a kill left of one."""
-    with contextlib.suppress(OSError):
-        for file in (folder / PROGRESS, folder / PREVIEW, *folder.glob(".*")):
-            file.unlink(missing_ok=True)
-
-
-def attempts(folder: Path) -> int:
-    """How often a job was begun, without attempts that were given back."""
-    try:
-        return int((folder / ATTEMPTS).read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def give_back(folder: Path) -> None:
-    """Do not count the present attempt: the worker ends because it is told to, the job is not to blame."""
-    with contextlib.suppress(OSError):
-        write(folder / ATTEMPTS, str(max(0, attempts(folder) - 1)).encode())
+        for folder in at.places.all_making.glob(f"{job_id}.*"):  # this attempt's, and what a kill left of others
+            shutil.rmtree(folder, ignore_errors=True)
+    if outcome is None or not at.board.end(job_id, lease, outcome):
+        log.info("job %s went on elsewhere; this attempt had no say", job_id)
+        return None
+    return outcome
 
 
 def gave_up(most: int) -> str:
@@ -133,32 +153,107 @@ def gave_up(most: int) -> str:
     )
 
 
+def seed_of(job_id: str) -> int:
+    """Seed of a job that asks for any: the same in every attempt, so that each makes the same clip."""
+    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big") >> 1
+
+
+def _outcome(record: Record, lease: str, at: Workplace, making: Path) -> dict[str, Any] | None:
+    """What the attempt ends with; ``None`` if it has no say any more."""
+    if (published := at.storage.published(record.id)) is not None:  # the worker ended before the board knew
+        found: dict[str, Any] = published["outcome"]
+        return found
+    if record.decision == PUBLISHED:  # by an attempt that ended before it could act on it
+        at.board.reopen(record.id, lease)
+    reports = Reports(at.board, record.id, record.attempts)
+    wish = Wish(at.board, record.id, lease)
+    try:
+        if record.decision == CANCELLED or wish.is_set():
+            raise Cancelled()
+        _begin(reports, at.most)
+        result = _generated(record, at, making / "given", reports, wish)
+        reports(Progress("saving"))
+        return _published(record, lease, at, making, result, reports)
+    except Cancelled:
+        lost = wish.why not in (None, CANCELLED) or at.board.asked(record.id, lease) not in (None, CANCELLED)
+        return None if lost else _ended(JobState.CANCELLED, reports)
+    except (RequestError, GenerationError) as error:
+        return _ended(JobState.FAILED, reports, str(error))
+    except Exception:
+        log.exception("job %s failed", record.id)
+        return _ended(JobState.FAILED, reports, UNEXPECTED)
+
+
 def _begin(reports: Reports, most: int) -> None:
-    """Count the attempt before anything of it can end the worker."""
+    """Refuse a job that ended its worker too often, and say that another is begun."""
     if reports.attempt > most:
         reports.attempt = most
         raise GenerationError("starting", gave_up(most))
-    try:
-        write(reports.folder / ATTEMPTS, str(reports.attempt).encode(), durable=True)
-    except OSError as error:
-        raise GenerationError(
-            "starting",
-            f"The clip was not begun, because nothing can be written to the output folder: {error.strerror}. Make "
-            "room or give the server another --output-dir, then generate it again.",
-        ) from error
     again = f"beginning again, attempt {reports.attempt} of {most}"
     reports(Progress("starting" if reports.attempt == 1 else again))
 
 
-def _made(job_id: str, job: dict[str, Any], places: Places, generate: Generate, reports: Reports) -> dict[str, Any]:
-    """Generate and publish."""
-    wish = CancelWish(reports.folder)
-    if wish.is_set():
-        raise Cancelled()
-    result = generate(unpack(job["request"], reports.folder), on_progress=reports, cancel=wish)
-    reports(Progress("saving"))
+def _generated(record: Record, at: Workplace, folder: Path, reports: Reports, wish: Wish) -> GenerationResult:
+    """The clips; where the memory runs out, once more with less computed at once."""
+    request = unpack(record.packed, at.storage.given(record.id, record.revision, folder))
+    if request.seed is None:
+        request = replace(request, seed=seed_of(record.id))
     try:
-        return _publish(job_id, job, places, result, reports)
+        return at.generate(request, on_progress=reports, cancel=wish)
+    except OutOfMemory as error:
+        stage = error.stage
+    # outside of the handler: the error holds the frames, and these the tensors
+    return _generated_with_less(request, stage, at, reports, wish)
+
+
+def _generated_with_less(
+    request: GenerationRequest, stage: str, at: Workplace, reports: Reports, wish: Wish
+) -> GenerationResult:
+    free_memory()
+    reports(Progress(f"the memory ran out in the {stage} stage; beginning again with less at once"))
+    try:
+        result = at.generate(request, on_progress=reports, cancel=wish, lean=True)
+    except OutOfMemory as error:
+        raise GenerationError(
+            error.stage,
+            f"The memory ran out in the {error.stage} stage, also when less was computed at once. Choose a smaller "
+            "resolution, a shorter clip or another device.",
+        ) from None
+    finally:
+        free_memory()
+    return replace(result, notes=[*result.notes, LESS.format(stage=stage)])
+
+
+def _published(
+    record: Record, lease: str, at: Workplace, making: Path, result: GenerationResult, reports: Reports
+) -> dict[str, Any]:
+    """Write the files aside and bring all of them into place, unless the job was cancelled before."""
+    try:
+        making.mkdir(parents=True, exist_ok=True)
+        files = result.save(making / "video")
+        for file in files:
+            sync(file)
+        outcome = _ended(JobState.DONE, reports) | {
+            "files": [{"name": f.name, "sha256": sha256(f), "bytes": f.stat().st_size} for f in files],
+            "lease": lease,
+            "worker": at.worker,
+            "settings": result.settings,
+            "plan": result.plan,
+            "timings": result.timings,
+            "notes": [*result.notes, *_said(reports.attempt)],
+        }
+        manifest = {
+            "id": record.id,
+            "owner": record.owner,
+            "batch": record.batch,
+            "created": record.created,
+            "request": record.packed,
+            "outcome": outcome,
+        }
+        write(making / MANIFEST, json.dumps(manifest, indent=1).encode(), durable=True)
+        if not at.board.publish(record.id, lease):
+            raise Cancelled()
+        at.storage.publish(record.id, lease, making)
     except (OSError, SaveError) as error:  # the words of a SaveError name the server's folder
         cause = error.__cause__ if isinstance(error, SaveError) else error
         reason = getattr(cause, "strerror", None) or "writing failed"
@@ -167,33 +262,8 @@ def _made(job_id: str, job: dict[str, Any], places: Places, generate: Generate, 
             f"The clip was made but could not be written to the output folder: {reason}. "
             "Make room or give the server another --output-dir, then generate it again.",
         ) from error
-
-
-def _publish(
-    job_id: str, job: dict[str, Any], places: Places, result: GenerationResult, reports: Reports
-) -> dict[str, Any]:
-    """Write the files aside and bring all of them into place by one rename, unless the job was cancelled before."""
-    making = places.making(job_id)
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    files = result.save(making / "video")
-    for file in files:
-        sync(file)
-    outcome = _ended(JobState.DONE, reports) | {
-        "files": [{"name": f.name, "sha256": sha256(f), "bytes": f.stat().st_size} for f in files],
-        "settings": result.settings,
-        "plan": result.plan,
-        "timings": result.timings,
-        "notes": [*result.notes, *_said(reports.attempt)],
-    }
-    manifest = {"id": job_id, **job, "outcome": outcome}
-    write(making / MANIFEST, json.dumps(manifest, indent=1).encode(), durable=True)
-    sync(making)
-    if not decide(reports.folder, PUBLISHED):
-        raise Cancelled()
-    making.rename(places.result(job_id))
-    sync(places.outputs)
-    return outcome
+    published = at.storage.published(record.id)  # by an attempt that was thought dead, if it was faster
+    return outcome if published is None else published["outcome"]
 
 
 def _said(attempt: int) -> list[str]:

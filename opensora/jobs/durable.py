@@ -1,40 +1,36 @@
-"""The queue behind the page: jobs in a database, made by a worker process, never lost.
+"""The queue behind the page: jobs in a database, made by worker processes, never lost.
 
-The page's process adds jobs and reads them; it never computes. What it shows is kept in memory and brought up to date
-from the database and the worker's files a few times a second, so that asking is cheap however many pages are open.
+The page's process adds jobs and reads them; it never computes. What it shows is kept in memory by the mirror, so that
+asking is cheap however many pages are open.
 """
 
-import contextlib
-import functools
 import logging
-import math
 import secrets
 import shutil
-import sys
-import threading
+import socket
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from opensora.jobs import attempt, given, order, views
-from opensora.jobs.places import CANCELLED, OPEN, Places, decide
-from opensora.jobs.queue import JobState, JobView, QueueFull
-from opensora.jobs.retention import Retention, size_of
-from opensora.jobs.store import WAITING, JobStore, Record
-from opensora.jobs.supervisor import Supervisor
-from opensora.jobs.views import Running
+from opensora.jobs import given, order
+from opensora.jobs.bell import FALLBACK
+from opensora.jobs.fleet import Command, Fleet
+from opensora.jobs.mirror import Mirror
+from opensora.jobs.order import Move
+from opensora.jobs.places import Places
+from opensora.jobs.queue import JobView, QueueFull
+from opensora.jobs.record import Priority, Record
+from opensora.jobs.retention import Retention
+from opensora.jobs.storage import open_storage
+from opensora.jobs.store import JobStore, sqlite
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
 
 log = logging.getLogger(__name__)
-
-REFRESH = 0.2
-"""Seconds between two looks at the database while something is unfinished."""
-TIDY = 3600.0
-"""Seconds between two looks for what is too old, without a job that ends."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +53,23 @@ class FolderInUse(RuntimeError):
 
 
 class DurableQueue:
-    """Jobs of one output folder.
+    """Jobs of one output folder; see :class:`opensora.jobs.queue.JobQueue` for what its methods do.
 
     Args:
         output_dir: folder of the results; the queue itself is in ``.jobs`` below it.
-        generate: ``module:function`` with the signature of :class:`opensora.jobs.queue.Generate`, for the worker.
-        warm_up: bundled model that the worker loads at once.
+        generate: ``module:function`` with the signature of :class:`opensora.jobs.queue.Generate`, for the workers.
+        warm_up: bundled model that the workers load at once.
         limits: how much is taken on.
         retention: what is deleted in time.
+        database: address of PostgreSQL, for workers on several machines; ``None`` for a file in ``.jobs``.
+        storage: where files go, for fsspec, where the machines share no folder; copies come to ``output_dir``.
+        gpus: GPUs of each worker of this machine, such as ``("0", "1,2")``; ``(None,)`` is one worker on what it finds,
+            and ``()`` leaves the work to other machines.
+        make_fleet: starts the workers of this machine.
 
     Raises:
         FolderInUse: another server works in this folder.
+        ValueError: a storage that cannot be used.
     """
 
     def __init__(
@@ -78,201 +80,257 @@ class DurableQueue:
         warm_up: str | None = None,
         limits: Limits = LIMITS,
         retention: Retention = KEEP_ALL,
+        database: str | None = None,
+        storage: str | None = None,
+        gpus: Sequence[str | None] = (None,),
+        make_fleet: Callable[[Command, Sequence[str | None], str], Fleet] = Fleet,
     ) -> None:
-        self._places, self._limits, self._retention = Places(output_dir), limits, retention
+        self._places, self._limits = Places(output_dir), limits
         self._places.work.mkdir(parents=True, exist_ok=True)
+        self._storage = open_storage(self._places, storage)
         self._lock = _taken(self._places)
-        self._store = JobStore(self._places)
-        self._writing, self._change = threading.Lock(), threading.Condition()
-        self._records = {record.id: record for record in self._store.all()}
-        self._running: dict[str, Running] = {}
-        self._request = functools.lru_cache(maxsize=4)(self._unpacked)
-        self._closed = False
-        self._tidied = 0.0
-        self._sweep()
-        command = [sys.executable, "-m", "opensora.jobs.worker", "--output-dir", str(output_dir.absolute())]
-        command += ["--generate", generate, "--attempts", str(limits.attempts)]
-        self._worker = Supervisor([*command, *(("--warm-up", warm_up) if warm_up else ())])
-        self._thread = threading.Thread(target=self._follow, name="opensora-jobs", daemon=True)
-        self._thread.start()
-
-    def submit(self, request: GenerationRequest, owner: str) -> str:
-        """Check a request and queue it; returns the job id. From then on the job cannot be lost.
-
-        Raises:
-            RuntimeError: the queue was closed.
-            RequestError: the request cannot be served or stored; nothing was queued.
-            QueueFull: too many jobs wait.
-        """
-        request = request.validated()
-        job_id = secrets.token_urlsafe(16)
-        folder = self._places.job(job_id)
+        self._store = JobStore(database or sqlite(self._places.database), lambda: self._fleet.wake())
         try:
-            folder.mkdir()
-            (folder / OPEN).touch()
-            packed = given.pack(request, folder)
-            with self._writing:
-                self._check_room(owner)
-                self._store.add(job_id, owner, packed, order.next_place(self._records.values(), owner))
-                self._reread([job_id])
-        except (OSError, SQLAlchemyError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise _not_stored(error) from error
+            self._claim()
+            command = Command(output_dir, generate, limits.attempts, warm_up, database, storage)
+            prefix = "worker" if database is None else f"{socket.gethostname()}-worker"
+            self._fleet = make_fleet(command, gpus, prefix)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._store.close()
+            self._lock.release()
             raise
-        return job_id
+        self._jobs = Mirror(self._places, self._storage, self._store, self._fleet, retention)
+        self._writing = self._jobs.writing
+
+    def submit(self, request: GenerationRequest, owner: str, priority: Priority = Priority.NORMAL) -> str:
+        """Check a request and queue it; returns the job id. From then on the job cannot be lost."""
+        return self._add([request], owner, priority, None)[0]
+
+    def submit_batch(
+        self, requests: Sequence[GenerationRequest], owner: str, priority: Priority = Priority.NORMAL
+    ) -> tuple[str, list[str]]:
+        """Check requests and queue all of them or none; returns the batch id and the job ids."""
+        if not requests:
+            raise RequestError("batch", "Got a batch without clips; expected 1 at least.")
+        batch = secrets.token_urlsafe(12)
+        return batch, self._add(requests, owner, priority, batch)
 
     def view(self, job_id: str, owner: str) -> JobView | None:
         """Snapshot of a job; ``None`` when there is none of that id for that owner."""
-        with self._change:
-            record = self._records.get(job_id)
-            if record is None or record.owner != owner:
-                return None
-            return replace(self._view(record), request=self._request(job_id))
+        with self._jobs.change:
+            record = self._jobs.own(job_id, owner)
+            return (
+                None
+                if record is None
+                else replace(self._jobs.view(record), request=self._jobs.request(job_id, record.revision))
+            )
 
     def jobs(self, owner: str) -> list[JobView]:
         """All jobs of an owner, newest first; their requests without pictures and clips."""
-        with self._change:
-            own = [record for record in self._records.values() if record.owner == owner]
-            return [self._view(record) for record in sorted(own, key=lambda record: record.created, reverse=True)]
+        with self._jobs.change:
+            own = [record for record in self._jobs.records.values() if record.owner == owner]
+            return [self._jobs.view(record) for record in sorted(own, key=lambda record: record.created, reverse=True)]
+
+    def batch(self, batch_id: str, owner: str) -> list[JobView]:
+        """The jobs of a batch in the order of its requests."""
+        return [view for view in reversed(self.jobs(owner)) if view.batch == batch_id]
+
+    def everybodys(self) -> list[JobView]:
+        """The jobs of all owners, for counting; their requests without pictures and clips."""
+        with self._jobs.change:
+            return [self._jobs.view(record) for record in self._jobs.records.values()]
 
     def cancel(self, job_id: str, owner: str) -> bool:
         """Ask a job to stop; a running one stops within a step. Returns whether there was anything to stop."""
-        with self._writing:
-            record = self._records.get(job_id)
-            if record is None or record.owner != owner or not record.unfinished:
-                return False
-            folder = self._places.job(job_id)
-            if not decide(folder, CANCELLED) and not (folder / CANCELLED).exists():
-                return False  # its files are being put into place
-            if record.status in WAITING:
-                self._store.cancel(job_id)
-            self._reread([job_id])
-        return True
+        return self._changed(
+            job_id, owner, lambda r: r.unfinished and (self._store.cancel(r) or self._is_stopping(job_id))
+        )
 
-    def wait(self, job_id: str, owner: str, timeout: float | None = None) -> JobView | None:
-        """Block until a job has finished, or for ``timeout`` seconds; returns its snapshot."""
-        with self._change:
-            self._change.wait_for(
-                lambda: job_id not in self._records or not self._records[job_id].unfinished, timeout=timeout
-            )
-        return self.view(job_id, owner)
+    def pause(self, job_id: str, owner: str) -> bool:
+        """Let a job wait until it is resumed; a running one stops within a step and is later made anew."""
+        return self._changed(job_id, owner, self._store.pause)
+
+    def resume(self, job_id: str, owner: str) -> bool:
+        """Let a paused job have its turn again."""
+        return self._changed(job_id, owner, self._store.resume)
+
+    def pause_queue(self) -> None:
+        """Begin nothing; what runs stops within a step and goes back to its place."""
+        self._hold(True)
+
+    def resume_queue(self) -> None:
+        """Begin jobs again."""
+        self._hold(False)
+
+    def queue_paused(self) -> bool:
+        """Whether nothing is begun."""
+        return self._store.board.held()
+
+    def move(self, job_id: str, owner: str, move: Move) -> bool:
+        """Move a waiting job among its owner's own."""
+
+        def change(record: Record) -> bool:
+            if not record.waiting:
+                return False
+            places = order.moved(self._jobs.records.values(), record, move)
+            for other, place in places.items():
+                self._store.move(self._jobs.records[other], record.priority, place)
+            self._jobs.reread(list(places))
+            return True
+
+        return self._changed(job_id, owner, change)
+
+    def set_priority(self, job_id: str, owner: str, priority: Priority) -> bool:
+        """Let a waiting job go before or behind those of other priorities."""
+
+        def change(record: Record) -> bool:
+            if not record.waiting:
+                return False
+            place = order.next_place(self._jobs.records.values(), owner, priority)
+            return record.priority == priority or self._store.move(record, priority, place)
+
+        return self._changed(job_id, owner, change)
+
+    def edit(self, job_id: str, owner: str, request: GenerationRequest) -> bool:
+        """Replace the request of a job that waits or is paused."""
+        request = request.validated()
+
+        def change(record: Record) -> bool:
+            if not record.waiting:
+                return False
+            revision = record.revision + 1
+            folder = self._places.given(job_id, revision)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            packed = given.pack(request, folder)
+            self._storage.keep_given(job_id, revision)
+            return self._store.edit(job_id, packed, revision)
+
+        try:
+            return self._changed(job_id, owner, change)
+        except (OSError, SQLAlchemyError) as error:
+            raise _not_stored(error) from error
+
+    def duplicate(self, job_id: str, owner: str) -> str | None:
+        """Queue the request of a job again; returns the new id."""
+        view = self.view(job_id, owner)
+        return None if view is None else self.submit(view.request, owner, view.priority)
+
+    def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
+        """Keep a job and its files whatever the retention says, or no longer."""
+        return self._changed(job_id, owner, lambda record: self._store.board.pin(record.id, pinned))
 
     def remove(self, job_id: str, owner: str) -> bool:
         """Forget a finished job and delete its files. Returns whether there was one."""
         with self._writing:
-            record = self._records.get(job_id)
-            if record is None or record.owner != owner or record.unfinished:
+            record = self._jobs.own(job_id, owner)
+            if record is None or record.unfinished:
                 return False
-            self._forget(job_id)
+            self._jobs.forget(record)
         return True
 
-    def everybodys(self) -> list[JobView]:
-        """The jobs of all owners, for counting; their requests without pictures and clips."""
-        with self._change:
-            return [self._view(record) for record in self._records.values()]
+    def wait(self, job_id: str, owner: str, timeout: float | None = None) -> JobView | None:
+        """Block until a job has finished, or for ``timeout`` seconds; returns its snapshot."""
+        with self._jobs.change:
+            self._jobs.change.wait_for(
+                lambda: job_id not in self._jobs.records or not self._jobs.records[job_id].unfinished, timeout=timeout
+            )
+        return self.view(job_id, owner)
 
     def trouble(self) -> str | None:
         """Why nothing can be made at present, such as a worker that loads; ``None`` when all is well."""
-        since = self._worker.since
-        if math.isinf(since):
-            return self._worker.trouble or "the worker is being started"
-        with contextlib.suppress(OSError):
-            if self._places.ready.stat().st_mtime >= since:
-                return None
-        return "the worker is loading the model"
+        if self.queue_paused():
+            return "the queue is paused"
+        reasons = [self._fleet.trouble(self._places, name) for name in self._fleet.names]
+        if reasons:
+            return None if None in reasons else reasons[0]
+        return None if self._store.board.alive(2 * FALLBACK) else "no worker is connected to the database"
 
     def close(self) -> None:
-        """Stop the worker. The running job and the waiting ones go on when the folder is served again."""
-        with self._change:
-            if self._closed:
-                return
-            self._closed = True
-            self._change.notify_all()
-        self._worker.stop()
-        self._thread.join(timeout=60)
+        """Stop the workers. The running jobs and the waiting ones go on when the folder is served again."""
+        if not self._jobs.close():
+            return
+        self._fleet.stop()
+        self._jobs.join()
         with self._writing:
             self._store.close()
         self._lock.release()
 
-    def _check_room(self, owner: str) -> None:
-        if self._closed:
-            raise RuntimeError("the queue is closed")
-        waiting = [record for record in self._records.values() if record.status in WAITING]
-        own = sum(record.owner == owner for record in waiting)
-        if own >= self._limits.waiting_each:
-            raise QueueFull(own, own=True)
-        if len(waiting) >= self._limits.waiting:
-            raise QueueFull(len(waiting))
+    def _claim(self) -> None:
+        """Be the only server of the database, and let its queue be as it was left."""
+        if not self._store.claim():
+            raise FolderInUse("Another server uses this database. Stop it, or give one of them another database.")
 
-    def _unpacked(self, job_id: str) -> GenerationRequest:
-        packed = self._records[job_id].packed
+    def _add(
+        self, requests: Sequence[GenerationRequest], owner: str, priority: Priority, batch: str | None
+    ) -> list[str]:
+        checked = [request.validated() for request in requests]
+        ids = [secrets.token_urlsafe(16) for _ in checked]
         try:
-            return given.unpack(packed, self._places.job(job_id))
-        except RequestError:
-            return given.outline(packed)
+            packed = []
+            for job_id, request in zip(ids, checked, strict=True):
+                folder = self._places.given(job_id, 0)
+                folder.mkdir(parents=True)
+                packed.append(given.pack(request, folder))
+                self._storage.keep_given(job_id, 0)
+            with self._writing:
+                self._check_room(owner, len(ids))
+                self._store.add(self._placed(ids, packed, owner, priority, batch))
+                self._jobs.reread(ids)
+        except (OSError, SQLAlchemyError) as error:
+            self._discard(ids)
+            raise _not_stored(error) from error
+        except BaseException:
+            self._discard(ids)
+            raise
+        return ids
 
-    def _view(self, record: Record) -> JobView:
-        view = views.of(record, self._places, self._running.get(record.id), self._worker)
-        if view.state is JobState.QUEUED:
-            return replace(view, position=order.ahead(self._records.values(), record))
-        return view
+    def _placed(
+        self, ids: list[str], packed: list[dict[str, object]], owner: str, priority: Priority, batch: str | None
+    ) -> list[Record]:
+        """Records of new jobs, each with its place."""
+        known, now = list(self._jobs.records.values()), time.time()
+        fresh: list[Record] = []
+        for index, (job_id, request) in enumerate(zip(ids, packed, strict=True)):
+            place = order.next_place([*known, *fresh], owner, priority)
+            created = now + index * 1e-6
+            fresh.append(Record(job_id, owner, request, created, batch=batch, priority=priority, place=place))
+        return fresh
 
-    def _reread(self, ids: list[str]) -> bool:
-        """Bring jobs up to date; whether one of them has finished."""
-        fresh = self._store.some(ids)
-        running = {r.id: views.read(self._places.job(r.id), self._running.get(r.id)) for r in fresh if r.unfinished}
-        for record in fresh:
-            if not record.unfinished:
-                attempt.forget(self._places.job(record.id))
-        with self._change:
-            self._records |= {record.id: record for record in fresh}
-            for record in fresh:
-                self._running.pop(record.id, None)
-            self._running |= running
-            self._change.notify_all()
-        return len(running) < len(fresh)
+    def _discard(self, ids: list[str]) -> None:
+        """Delete what was written for jobs that were not queued."""
+        queued = {record.id for record in self._store.board.some(ids)}
+        for job_id in ids:
+            if job_id not in queued:
+                self._storage.remove(job_id)
 
-    def _follow(self) -> None:
-        """Keep what is shown up to date until the queue is closed."""
-        ended = True
-        while True:
-            with self._change:
-                unfinished = [record.id for record in self._records.values() if record.unfinished]
-                if self._change.wait_for(lambda: self._closed, timeout=REFRESH):
-                    return
-            try:
-                with self._writing:
-                    ended |= self._reread(unfinished)
-                    if ended or time.monotonic() - self._tidied > TIDY:
-                        self._tidy()
-                ended = False
-            except (OSError, SQLAlchemyError) as error:
-                log.warning("the jobs cannot be read: %s; trying again", error)
+    def _check_room(self, owner: str, count: int) -> None:
+        if self._jobs.closed:
+            raise RuntimeError("the queue is closed")
+        waiting = [record for record in self._jobs.records.values() if record.waiting]
+        own = sum(record.owner == owner for record in waiting)
+        if own + count > self._limits.waiting_each:
+            raise QueueFull(own, own=True, asked=count, most=self._limits.waiting_each)
+        if len(waiting) + count > self._limits.waiting:
+            raise QueueFull(len(waiting), asked=count, most=self._limits.waiting)
 
-    def _tidy(self) -> None:
-        """Delete what is too old or too much."""
-        self._tidied = time.monotonic()
-        records = list(self._records.values())
-        sizes = {r.id: size_of(self._places.result(r.id)) for r in records if not r.unfinished}
-        for job_id in self._retention.expired(records, sizes, time.time()):
-            self._forget(job_id)
-
-    def _forget(self, job_id: str) -> None:
-        self._places.remove(job_id)
-        self._store.delete(job_id)
-        with self._change:
-            del self._records[job_id]
-
-    def _sweep(self) -> None:
-        """Delete what a kill left behind: folders of jobs that were not queued yet, and reports of ended ones."""
-        for folder in self._places.work.iterdir():
-            record = self._records.get(folder.name)
+    def _changed(self, job_id: str, owner: str, change: Callable[[Record], bool]) -> bool:
+        """Change a job, and show it; whether there was anything to change."""
+        with self._writing:
+            record = self._jobs.own(job_id, owner)
             if record is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            elif not record.unfinished:
-                attempt.forget(folder)
+                return False
+            done = change(record)
+            self._jobs.reread([job_id])
+        return done
+
+    def _is_stopping(self, job_id: str) -> bool:
+        return any(record.stopping for record in self._store.board.some([job_id]))
+
+    def _hold(self, held: bool) -> None:
+        with self._writing:
+            self._store.hold(held)
+            self._jobs.reread([record.id for record in self._jobs.records.values() if record.unfinished])
 
 
 def _taken(places: Places) -> FileLock:

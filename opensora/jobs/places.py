@@ -1,17 +1,19 @@
 """Where jobs live on disk, and how files are written so that a kill at any moment leaves none of them torn.
 
 Below the output folder, ``<id>/`` holds the finished files of a job and appears at once, by a rename. ``.jobs/`` holds
-everything else: the database, and per job what it was given, how far it is, and what is being made.
+everything else: the database, what jobs were given, and what is being made.
 """
 
+import json
 import os
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-OPEN, CANCELLED, PUBLISHED = "open", "cancelled", "published"
-"""Names of a job's decision. It is taken by renaming the first to one of the others, which succeeds exactly once."""
+MANIFEST = "job.json"
+"""File beside the results: everything that is known of the job."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,13 @@ class Places:
         """Held by the process that serves this folder."""
         return self.root / "server.lock"
 
-    @property
-    def worker_lock(self) -> Path:
-        """Held by the process that makes the clips."""
-        return self.root / "worker.lock"
+    def worker_lock(self, worker: str) -> Path:
+        """Held by the process that is this worker."""
+        return self.root / f"{worker}.lock"
 
-    @property
-    def ready(self) -> Path:
-        """Touched by every worker that has loaded what it needs."""
-        return self.root / "ready"
+    def ready(self, worker: str) -> Path:
+        """Touched by a worker that has loaded what it needs."""
+        return self.root / f"{worker}.ready"
 
     @property
     def work(self) -> Path:
@@ -52,12 +52,21 @@ class Places:
         return self.root / "work"
 
     def job(self, job_id: str) -> Path:
-        """What a job was given, its decision, and how far it is."""
+        """What a job was given, in a folder for every time that its request was edited."""
         return self.work / job_id
 
-    def making(self, job_id: str) -> Path:
-        """Files that are being written."""
-        return self.root / "making" / job_id
+    def given(self, job_id: str, revision: int) -> Path:
+        """What a request was given."""
+        return self.job(job_id) / str(revision)
+
+    @property
+    def all_making(self) -> Path:
+        """Folders of files that are being written."""
+        return self.root / "making"
+
+    def making(self, job_id: str, lease: str) -> Path:
+        """Files that an attempt is writing."""
+        return self.all_making / f"{job_id}.{lease}"
 
     def result(self, job_id: str) -> Path:
         """Finished files."""
@@ -65,7 +74,7 @@ class Places:
 
     def remove(self, job_id: str) -> None:
         """Delete everything of a job, its results last."""
-        for folder in (self.making(job_id), self.job(job_id), self.result(job_id)):
+        for folder in (*self.all_making.glob(f"{job_id}.*"), self.job(job_id), self.result(job_id)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -99,10 +108,10 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def decide(folder: Path, decision: str, before: str = OPEN) -> bool:
-    """Turn a job's decision from one into another; whether it was the first that is given."""
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What is known of the job whose results lie in a folder; ``None`` if there are none."""
     try:
-        (folder / before).rename(folder / decision)
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
-        return False
-    return True
+        return None
+    return found

@@ -5,7 +5,7 @@ because no job belongs to a connection.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from opensora.jobs.order import Move
+from opensora.jobs.record import Priority
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.result import CancelFlag, GenerationResult, Progress
 
@@ -21,6 +23,7 @@ class JobState(StrEnum):
     """States that people understand."""
 
     QUEUED = "queued"
+    PAUSED = "paused"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -66,6 +69,15 @@ class JobView:
     """Seconds of every stage of a finished job."""
     sha256: tuple[str, ...] = ()
     """Hash of every file."""
+    plan: dict[str, Any] | None = field(default=None, compare=False)
+    """Where and how it was computed, see :class:`opensora.pipelines.plan.ExecutionPlan`; of a finished job."""
+    batch: str | None = None
+    """Id that the jobs of a batch share."""
+    priority: Priority = Priority.NORMAL
+    pinned: bool = False
+    """Whether its results are kept whatever the retention says."""
+    worker: str | None = None
+    """Id of the worker that began the last attempt."""
     created: float = 0.0
     started: float | None = None
     finished: float | None = None
@@ -86,26 +98,41 @@ class JobView:
 class QueueFull(RequestError):
     """No more jobs are taken for now."""
 
-    def __init__(self, waiting: int, own: bool = False) -> None:
-        self.waiting, self.own = waiting, own
+    def __init__(self, waiting: int, own: bool = False, asked: int = 1, most: int = 0) -> None:
+        self.waiting, self.own, self.asked = waiting, own, asked
         which = f"{waiting} of your jobs" if own else f"{waiting} jobs"
         cancel = " or were cancelled" if own else ""
-        super().__init__("queue", f"{which} are waiting already; try again when some of them have finished{cancel}.")
+        more = f"; {most} may, so {asked} more do not fit" if asked > 1 else ""
+        super().__init__(
+            "queue", f"{which} are waiting already{more}; try again when some of them have finished{cancel}."
+        )
 
 
 class Generate(Protocol):
     """The pipeline's entry point, :func:`opensora.pipelines.video.generate`."""
 
     def __call__(
-        self, request: GenerationRequest, *, on_progress: Callable[[Progress], None], cancel: CancelFlag
+        self,
+        request: GenerationRequest,
+        *,
+        on_progress: Callable[[Progress], None],
+        cancel: CancelFlag,
+        lean: bool = False,
     ) -> GenerationResult: ...
 
 
 class JobQueue(Protocol):
-    """What the page needs of a queue; :class:`opensora.jobs.durable.DurableQueue` is the one behind it."""
+    """What the page needs of a queue; :class:`opensora.jobs.durable.DurableQueue` is the one behind it.
 
-    def submit(self, request: GenerationRequest, owner: str) -> str:
+    Whatever takes an id and an owner answers ``False`` or ``None`` where that owner has no such job, or where the job
+    is past that: nothing is guessed, nothing fails.
+    """
+
+    def submit(self, request: GenerationRequest, owner: str, priority: Priority = Priority.NORMAL) -> str:
         """Check a request and queue it; returns the job id.
+
+        Args:
+            priority: goes before the turns of the owners, so whoever calls this decides who may ask for it.
 
         Raises:
             RuntimeError: the queue was closed.
@@ -114,16 +141,82 @@ class JobQueue(Protocol):
         """
         ...
 
+    def submit_batch(
+        self, requests: Sequence[GenerationRequest], owner: str, priority: Priority = Priority.NORMAL
+    ) -> tuple[str, list[str]]:
+        """Check requests and queue all of them or none; returns the batch id and the job ids, in order.
+
+        :func:`opensora.jobs.batch.grid` makes the requests of several seeds or of a small grid of settings.
+
+        Raises: as :meth:`submit`.
+        """
+        ...
+
+    def batch(self, batch_id: str, owner: str) -> list[JobView]:
+        """The jobs of a batch in the order of its requests; none if that owner has no such batch."""
+        ...
+
     def view(self, job_id: str, owner: str) -> JobView | None:
         """Snapshot of a job; ``None`` when there is none of that id for that owner."""
         ...
 
     def jobs(self, owner: str) -> list[JobView]:
-        """All known jobs of an owner, newest first."""
+        """All known jobs of an owner, newest first; their requests without pictures and clips."""
         ...
 
     def cancel(self, job_id: str, owner: str) -> bool:
         """Ask a job to stop; a running one stops within a step. Returns whether there was anything to stop."""
+        ...
+
+    def pause(self, job_id: str, owner: str) -> bool:
+        """Let a job wait until it is resumed. A running one stops within a step and gives its worker to the next job.
+
+        Nothing half made is kept: when it is resumed the clip is made from its beginning, with the same seed.
+        """
+        ...
+
+    def resume(self, job_id: str, owner: str) -> bool:
+        """Let a paused job have its turn again; it has kept its place."""
+        ...
+
+    def pause_queue(self) -> None:
+        """Begin nothing until :meth:`resume_queue`, also after a restart. What runs stops within a step and keeps its
+        place, and is then made from its beginning."""
+        ...
+
+    def resume_queue(self) -> None:
+        """Begin jobs again."""
+        ...
+
+    def queue_paused(self) -> bool:
+        """Whether nothing is begun."""
+        ...
+
+    def move(self, job_id: str, owner: str, move: Move) -> bool:
+        """Move a waiting job among its owner's own of the same priority; nobody else waits longer by it."""
+        ...
+
+    def set_priority(self, job_id: str, owner: str, priority: Priority) -> bool:
+        """Let a waiting job go before or behind those of other priorities."""
+        ...
+
+    def edit(self, job_id: str, owner: str, request: GenerationRequest) -> bool:
+        """Replace the request of a job that waits or is paused; it keeps its place. ``False`` if it was begun.
+
+        Raises:
+            RequestError: the request cannot be served; the job stays as it was.
+        """
+        ...
+
+    def duplicate(self, job_id: str, owner: str) -> str | None:
+        """Queue the request of a job again, of any state; returns the new id.
+
+        Raises: as :meth:`submit`.
+        """
+        ...
+
+    def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
+        """Keep a job and its files whatever the retention says, or no longer."""
         ...
 
     def remove(self, job_id: str, owner: str) -> bool:

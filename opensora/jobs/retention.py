@@ -3,36 +3,34 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it loads the engine, and the program's arguments are checked without
-    from opensora.jobs.store import Record
+from opensora.jobs.record import Record
 
 DAY = 86_400.0
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long and how much is kept; ``None``: for ever and everything."""
+    """How long and how much is kept; ``None``: for ever and everything. What is pinned is always kept."""
 
     days: float | None = None
     """Age at which a finished job and its files go."""
     size: int | None = None
-    """Bytes of all results; the oldest go first. The newest stays, whatever it takes."""
+    """Bytes of all results that are not pinned; the oldest go first. The newest stays, whatever it takes."""
 
     def __post_init__(self) -> None:
         for name, value in (("days", self.days), ("size", self.size)):
             if value is not None and value <= 0:
                 raise ValueError(f"Got {value} for the {name} to keep; expected more than 0, or nothing to keep all.")
 
-    def expired(self, records: "Iterable[Record]", sizes: dict[str, int], now: float) -> list[str]:
+    def expired(self, records: Iterable[Record], sizes: dict[str, int], now: float) -> list[str]:
         """Jobs that have to go, the oldest first.
 
         Args:
             sizes: bytes of each job's results.
             now: seconds since 1970.
         """
-        ended = sorted((r for r in records if not r.unfinished), key=lambda r: r.finished or r.created)
+        ended = sorted((r for r in records if not r.unfinished and not r.pinned), key=lambda r: r.finished or r.created)
         gone = []
         total = sum(sizes.get(record.id, 0) for record in ended)
         for record in ended:

@@ -1,12 +1,14 @@
 """Keeps a worker process alive: starts it, notices its end, says why, and starts it again."""
 
+import contextlib
 import logging
 import math
+import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +21,11 @@ class Supervisor:
 
     Args:
         command: starts the worker, which has to end when its standard input is closed.
+        environment: of the worker; ``None`` for this process's own.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = list(command)
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._command, self._environment = list(command), environment
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._started = threading.Lock()
@@ -41,13 +44,23 @@ class Supervisor:
         """How the worker before this one ended; ``None`` if there was none."""
         return self._trouble
 
-    def stop(self, timeout: float = 20) -> None:
-        """Ask the worker to end, and make it."""
+    def wake(self) -> None:
+        """Write something to the worker, which waits for that."""
+        with self._started, contextlib.suppress(OSError, ValueError):
+            if self._process is not None and self._process.stdin is not None:
+                os.write(self._process.stdin.fileno(), b"\n")
+
+    def ask(self) -> None:
+        """Ask the worker to end."""
         self._stopping.set()
         with self._started:
-            process = self._process
-            if process is not None and process.stdin is not None:
-                process.stdin.close()
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def stop(self, timeout: float = 20) -> None:
+        """Ask the worker to end, and make it."""
+        self.ask()
+        process = self._process
         if process is not None:
             try:
                 process.wait(timeout)
@@ -65,7 +78,12 @@ class Supervisor:
                     return
                 self._since = time.time()
                 # a session of its own: Ctrl-C in the terminal is for the server, which then ends the worker
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, start_new_session=True, env=self._environment
+                )
+                assert self._process.stdin is not None
+                if os.name != "nt":  # a worker that hangs must not make the server wait
+                    os.set_blocking(self._process.stdin.fileno(), False)
             began = time.monotonic()
             status = self._process.wait()
             if self._stopping.is_set():

@@ -1,67 +1,71 @@
-"""What is shown of a job: its row in the database, and while it runs what the worker wrote beside it."""
+"""What is shown of a job: its row on the board, and while it runs what the worker reports."""
 
-import contextlib
-import json
-import math
+import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from opensora.jobs import attempt, given
-from opensora.jobs.places import CANCELLED, Places
+from opensora.jobs import given
+from opensora.jobs.board import Board
+from opensora.jobs.fleet import Fleet
+from opensora.jobs.places import Places
 from opensora.jobs.queue import JobState, JobView
-from opensora.jobs.store import WAITING, Record
-from opensora.jobs.supervisor import Supervisor
+from opensora.jobs.record import CANCELLED, Priority, Record
 
 
 @dataclass(frozen=True)
 class Running:
-    """What the worker wrote of a job."""
+    """What the worker reported of a job."""
 
     told: dict[str, Any] = field(default_factory=dict)
     """The last report, see :class:`opensora.jobs.attempt.Reports`; empty before the first."""
+    previews: int = 0
     preview: np.ndarray | None = None
-    attempts: int = 0
-    stopping: bool = False
 
 
-def read(folder: Path, before: Running | None) -> Running:
-    """What the worker wrote into a job's folder.
+def read(board: Board, ids: Iterable[str], before: dict[str, Running]) -> dict[str, Running]:
+    """What workers reported of jobs.
 
     Args:
         before: as it was at the last look; a preview that did not change is not read again.
     """
-    told: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        told = json.loads((folder / attempt.PROGRESS).read_bytes())
-    preview = None
-    if told.get("previews"):
-        if before is not None and all(before.told.get(key) == told[key] for key in ("started", "previews")):
-            preview = before.preview
+    found = {}
+    for job_id, (told, previews) in board.told(ids).items():
+        known = before.get(job_id)
+        if known is not None and (known.told["started"], known.previews) == (told["started"], previews):
+            preview = known.preview
         else:
-            with contextlib.suppress(OSError, ValueError):
-                preview = np.load(folder / attempt.PREVIEW, allow_pickle=False)
-    return Running(told, preview, attempt.attempts(folder), (folder / CANCELLED).exists())
+            preview = _array(board.preview(job_id)) if previews else None
+        found[job_id] = Running(told, previews, preview)
+    return found
 
 
-def of(record: Record, places: Places, running: Running | None, worker: Supervisor) -> JobView:
+def of(record: Record, places: Places, running: Running | None, fleet: Fleet) -> JobView:
     """Snapshot of a job, with the request's outline; its position in the queue is not known here."""
-    view = JobView(record.id, record.owner, given.outline(record.packed), created=record.created)
+    view = JobView(
+        record.id,
+        record.owner,
+        given.outline(record.packed),
+        created=record.created,
+        attempts=record.attempts,
+        batch=record.batch,
+        priority=Priority(record.priority),
+        pinned=record.pinned,
+        worker=record.worker,
+    )
     if record.outcome is not None:
         return _ended(view, record.outcome, places)
-    if record.status == "CANCELLED":
-        return replace(view, state=JobState.CANCELLED, finished=record.finished)
-    if not record.unfinished:
-        return replace(view, state=JobState.FAILED, finished=record.finished, error=attempt.UNEXPECTED)
+    if record.paused:
+        return replace(view, state=JobState.PAUSED)
+    if not record.running:
+        return view
+    view = replace(view, state=JobState.RUNNING, stopping=record.decision == CANCELLED)
     running = running or Running()
-    if record.status in WAITING:
-        return replace(view, attempts=running.attempts)
-    view = replace(view, state=JobState.RUNNING, attempts=running.attempts, stopping=running.stopping)
-    told = running.told
-    if not told or told["reported"] < worker.since:
-        return replace(view, stage=_restarting(worker, bool(told)), started=told.get("started", record.created))
+    told, since = running.told, fleet.since(record.worker)
+    if not told or told["reported"] < since or told["attempt"] != record.attempts:
+        return replace(view, stage=fleet.starting(record.worker, bool(told)), started=told.get("started"))
     return replace(
         view,
         stage=told["stage"],
@@ -71,13 +75,8 @@ def of(record: Record, places: Places, running: Running | None, worker: Supervis
         reported=told["reported"],
         started=told["started"],
         preview=running.preview,
-        preview_number=told["previews"],
+        preview_number=running.previews,
     )
-
-
-def _restarting(worker: Supervisor, broken_off: bool) -> str:
-    ended = broken_off or math.isinf(worker.since)
-    return f"{worker.trouble}; it is started again" if ended and worker.trouble else "starting"
 
 
 def _ended(view: JobView, outcome: dict[str, Any], places: Places) -> JobView:
@@ -93,7 +92,15 @@ def _ended(view: JobView, outcome: dict[str, Any], places: Places) -> JobView:
         files=tuple(places.result(view.id) / file["name"] for file in files),
         sha256=tuple(file["sha256"] for file in files),
         settings=outcome.get("settings"),
+        plan=outcome.get("plan"),
         notes=tuple(outcome.get("notes", ())),
         timings=outcome.get("timings", {}),
         seconds_left=0.0 if state is JobState.DONE else None,
     )
+
+
+def _array(data: bytes | None) -> np.ndarray | None:
+    if data is None:
+        return None
+    array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    return array

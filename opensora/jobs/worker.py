@@ -1,96 +1,205 @@
-"""The process that makes the clips: ``python -m opensora.jobs.worker --output-dir outputs``, started by the queue.
+"""The process that makes the clips, started by the server, or by ``python -m opensora worker`` on any machine.
 
-It keeps the networks in memory, takes one job after the other from the database, and ends at once when its standard
-input is closed, which also happens when the process that started it is killed. The job that it was at runs again later.
+It keeps the networks in memory and takes one job after the other. While there is none it sleeps until it is woken, with
+the engine shut down, so that waiting costs nothing.
 """
 
 import argparse
 import importlib
 import logging
 import os
+import secrets
+import signal
+import socket
 import sys
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
+from opensora.jobs import bell
+from opensora.jobs.fleet import DATABASE
 from opensora.jobs.places import Places
 from opensora.jobs.serializer import JsonSerializer
-from opensora.jobs.store import APPLICATION, EXECUTOR, QUEUE, VERSION, WORKFLOW, url
+from opensora.jobs.storage import open_storage
+from opensora.jobs.store import BEAT, DEAD, JobStore, sqlite
+from opensora.jobs.tickets import APPLICATION, QUEUE, VERSION, WORKFLOW, job_of
 
 log = logging.getLogger(__name__)
 
-POLL = 0.5
-"""Seconds between two looks for a new job."""
+LINGER = 1.5
+"""Seconds without a job after which the engine is shut down."""
+LOOK = 0.25
+"""Seconds between two looks whether there is still a job."""
+GENERATE = "opensora.pipelines.video:generate"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a worker process."""
+
+    output_dir: Path
+    """Folder of the results; on a machine of its own, one for files on their way."""
+    database: str | None = None
+    """Address of PostgreSQL; ``None`` for the file below the output folder."""
+    storage: str | None = None
+    """Where files go, for fsspec; ``None``: the output folder, which all machines then share."""
+    name: str | None = None
+    """Id of the worker; ``None`` for one that nobody has."""
+    generate: str = GENERATE
+    """``module:function`` that makes the result of a request; loaded by the first job."""
+    attempts: int = 3
+    """Attempts at a job that ends the worker."""
+    warm_up: str | None = None
+    """Bundled model that is loaded at once."""
+    gpus: str | None = None
+    """Numbers of the worker's GPUs, such as ``0`` or ``0,1``; ``None`` for all that there are, of which it uses one."""
+
+    @property
+    def url(self) -> str:
+        """Address of the database."""
+        return self.database or sqlite(Places(self.output_dir).database)
 
 
 class Worker:
-    """Runs jobs of one output folder.
+    """Runs jobs.
 
     Args:
-        places: the folder.
-        generate: ``module:function`` that makes the result of a request; loaded by the first job.
-        most: attempts at a job.
+        settings: of this process.
     """
 
-    def __init__(self, places: Places, generate: str, most: int) -> None:
-        self.places, self.most = places, most
-        self._module, _, self._function = generate.partition(":")
-        self._current: set[str] = set()
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.places = Places(settings.output_dir)
+        self.places.work.mkdir(parents=True, exist_ok=True)
+        self.storage = open_storage(self.places, settings.storage)
+        self.id = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.awake = threading.Event()
+        self.awake.set()
+        self._stopping = threading.Event()
+        self.store = JobStore(settings.url)
+        """The jobs."""
+        self._current: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._remote = settings.database is not None
 
     def load(self) -> Any:
         """What makes the result of a request; loading the pipeline behind it takes seconds the first time."""
         importlib.import_module("opensora.jobs.attempt")
-        return getattr(importlib.import_module(self._module), self._function)
+        module, _, function = self.settings.generate.partition(":")
+        return getattr(importlib.import_module(module), function)
 
-    def run(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
-        """One attempt at a job; returns its outcome."""
+    def run(self, ticket: str) -> dict[str, Any] | None:
+        """One attempt at the job of a ticket; returns its outcome."""
         from opensora.jobs import attempt
 
-        generate = self.load()
+        job_id, number = job_of(ticket)
+        lease = secrets.token_hex(8)
         with self._lock:
-            self._current.add(job_id)
+            self._current[job_id] = lease
         try:
-            return attempt.run(job_id, job, self.places, generate, self.most)
+            generate = self.load()
+            at = attempt.Workplace(
+                self.places, self.store.board, self.storage, generate, self.id, self.settings.attempts
+            )
+            return attempt.run(job_id, number, at, lease)
         finally:
             with self._lock:
-                self._current.discard(job_id)
+                self._current.pop(job_id, None)
+
+    def serve(self) -> None:
+        """Take jobs until :meth:`stop`."""
+        _register(self)
+        threading.Thread(target=self._beat, name="opensora-beat", daemon=True).start()
+        while not self._stopping.is_set():
+            self.awake.wait(timeout=bell.FALLBACK if self._remote else None)
+            self.awake.clear()
+            try:
+                if self._remote:
+                    self.store.board.beat(self.id)
+                    self.store.mend()
+                if self.store.work_for(self.id):
+                    self.load()  # before a ticket is taken, which others could have had
+                    self._work()
+            except SQLAlchemyError as error:
+                log.warning("the database does not answer: %s; trying again", error)
+                time.sleep(BEAT)
+                self.awake.set()
 
     def leave(self) -> None:
         """End now. Nothing is torn by that, and the present job's attempt does not count."""
         with self._lock:
-            if self._current:
-                from opensora.jobs.attempt import give_back
-
-                for job_id in self._current:
-                    give_back(self.places.job(job_id))
+            self._give_back()
             os._exit(0)
 
+    def stop(self) -> None:
+        """Take no more jobs, for a worker that is a thread; the present job's attempt ends soon and does not count."""
+        self._stopping.set()
+        with self._lock:
+            self._give_back()
+        self.awake.set()
 
-def serve(worker: Worker) -> None:
-    """Take jobs until the end; never returns."""
-    config: DBOSConfig = {
-        "name": APPLICATION,
-        "system_database_url": url(worker.places),
-        "executor_id": EXECUTOR,
-        "application_version": VERSION,
-        "serializer": JsonSerializer(),
-        "log_level": "WARNING",
-    }
-    DBOS(config=config)
+    def _give_back(self) -> None:
+        try:
+            for job_id, lease in self._current.items():
+                self.store.board.give_back(job_id, lease)
+            self.store.board.leave(self.id, older=100 * DEAD)
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer: %s", error)
 
+    def _work(self) -> None:
+        """Run the engine as long as there is something to do."""
+        self.store.board.beat(self.id)
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_url": self.settings.url,
+            "executor_id": self.id,
+            "application_version": VERSION,
+            "serializer": JsonSerializer(),
+            "log_level": "WARNING",
+            "run_migrations": False,
+            "notification_listener_polling_interval_sec": 0.2,  # nothing comes there; the end waits for its sleep
+        }
+        DBOS(config=config)
+        try:
+            DBOS.listen_queues([QUEUE])
+            DBOS.launch()
+            busy = time.monotonic()
+            while time.monotonic() - busy < LINGER and not self._stopping.is_set():
+                if self._current or self.store.work_for(self.id):
+                    busy = time.monotonic()
+                self.awake.clear()
+                time.sleep(LOOK)
+        finally:
+            DBOS.destroy()
+        while self._current:  # handed over in the moment in which the engine was shut down
+            time.sleep(LOOK)
+        if self.store.work_for(self.id):
+            self.awake.set()
+
+    def _beat(self) -> None:
+        """Say that this worker lives while it is at something, and look for jobs of machines that are gone."""
+        while True:
+            time.sleep(BEAT)
+            try:
+                if self._current:
+                    self.store.board.beat(self.id)
+                    if self._remote:
+                        self.store.mend()
+            except SQLAlchemyError as error:
+                log.warning("the database does not answer: %s", error)
+
+
+def _register(worker: Worker) -> None:
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
-    def generate(job: dict[str, Any]) -> dict[str, Any]:
+    def generate() -> dict[str, Any] | None:
         assert DBOS.workflow_id is not None
-        return worker.run(DBOS.workflow_id, job)
-
-    DBOS.launch()
-    DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL)
-    log.info("the worker is ready")
-    threading.Event().wait()
+        return worker.run(DBOS.workflow_id)
 
 
 def warm_up(worker: Worker, model: str) -> None:
@@ -109,30 +218,43 @@ def warm_up(worker: Worker, model: str) -> None:
 
 
 def main() -> None:
-    """Parse the arguments, wait for the worker before this one to end, and serve."""
+    """What the server starts: parse the arguments, wait for the worker before this one to end, and serve."""
     parser = argparse.ArgumentParser(description="Makes the clips of an output folder's queue.")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of the results and the queue")
-    parser.add_argument("--generate", default="opensora.pipelines.video:generate", help="module:function")
+    parser.add_argument("--storage", help="where files go, for fsspec")
+    parser.add_argument("--name", default="worker", help="id of this worker")
+    parser.add_argument("--generate", default=GENERATE, help="module:function")
     parser.add_argument("--attempts", type=int, default=3, help="attempts at a job that ends the worker")
+    parser.add_argument("--gpus", help="numbers of its GPUs, such as 0 or 0,1")
     parser.add_argument("--warm-up", metavar="MODEL", help="load a bundled model at once")
-    options = parser.parse_args()
+    settings = Settings(**vars(parser.parse_args()), database=os.environ.get(DATABASE))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    worker = Worker(Places(options.output_dir), options.generate, options.attempts)
+    logging.getLogger("dbos").setLevel(logging.WARNING)
+    worker = Worker(settings)
     threading.Thread(target=_until_closed, args=(worker,), name="opensora-leave", daemon=True).start()
-    with FileLock(worker.places.worker_lock):
-        threading.Thread(target=_prepare, args=(worker, options.warm_up), name="opensora-warm-up", daemon=True).start()
-        serve(worker)
+    with FileLock(worker.places.worker_lock(worker.id)):
+        run(worker)
 
 
-def _prepare(worker: Worker, model: str | None) -> None:
-    if model:
-        warm_up(worker, model)
-    worker.places.ready.touch()
+def run(worker: Worker) -> None:
+    """Serve with everything beside it: loading ahead, and being woken."""
+    threading.Thread(target=_prepare, args=(worker,), name="opensora-warm-up", daemon=True).start()
+    if worker.settings.database is not None:
+        bell.listen(worker.settings.database, worker.awake)
+    signal.signal(signal.SIGTERM, lambda *_: worker.leave())
+    worker.serve()
+
+
+def _prepare(worker: Worker) -> None:
+    if worker.settings.warm_up:
+        warm_up(worker, worker.settings.warm_up)
+    worker.places.ready(worker.id).touch()
 
 
 def _until_closed(worker: Worker) -> None:
-    while sys.stdin.buffer.read(4096):
-        pass
+    """The server writes something when there is a job; when it ends, so does this."""
+    while os.read(sys.stdin.fileno(), 4096):
+        worker.awake.set()
     worker.leave()
 
 

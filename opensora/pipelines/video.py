@@ -18,6 +18,7 @@ from opensora.pipelines import embedded, image_first, loras, preflight, speed
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.families import family_of
+from opensora.pipelines.lean import OutOfMemory, less_at_once, offloaded
 from opensora.pipelines.models import Clip, Models
 from opensora.pipelines.pixels import check_picture
 from opensora.pipelines.preview import Preview
@@ -67,23 +68,27 @@ def generate(
     on_progress: OnProgress | None = None,
     cancel: CancelFlag | None = None,
     group: Group | None = None,
+    lean: bool = False,
 ) -> GenerationResult:
     """Make the clips of a request. One generation runs at a time; others wait for it.
 
-    With a ``group`` all its processes call this with the same request, seed included, and get the same result.
+    With a ``group`` all its processes call this with the same request, seed included, and get the same result. ``lean``
+    takes less memory and more time, see :mod:`opensora.pipelines.lean`.
 
     Raises: as :func:`generate_video`.
     """
     request = request.validated()
+    if lean:
+        request = offloaded(request)
     if request.seed is None:
         request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
     if request.picture_model is not None:
         for bundle in image_first.bundles(request):
             require_weights(bundle)
         first = image_first.picture_request(request)
-        picture = generate(first, on_progress=on_progress, cancel=cancel, group=group)
+        picture = generate(first, on_progress=on_progress, cancel=cancel, group=group, lean=lean)
         moving = image_first.motion_request(request, picture.frames[0])
-        video = generate(moving, on_progress=on_progress, cancel=cancel, group=group)
+        video = generate(moving, on_progress=on_progress, cancel=cancel, group=group, lean=lean)
         return image_first.joined(picture, video)
     bundle = request.bundle()
     require_weights(bundle)
@@ -95,6 +100,8 @@ def generate(
     with _turn(reporter), ExitStack() as while_made:
         with _naming("loading"), reporter.stage("loading"):
             models = while_made.enter_context(loras.worn(_build(request, bundle, group), files))
+        if lean:
+            while_made.enter_context(less_at_once(models.stdit, models.vae))
         with _computing(models), reporter.interrupting(*family_of(bundle).modules(models)):
             videos = _compute(request, bundle, models, reporter)
     _remember(request, bundle, reporter)
@@ -268,15 +275,8 @@ def _naming(stage: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(stage) from error
+        raise OutOfMemory(stage) from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error) or "out of memory" in str(error).lower():
-            raise _out_of_memory(stage) from error
+            raise OutOfMemory(stage) from error
         raise
-
-
-def _out_of_memory(stage: str) -> GenerationError:
-    return GenerationError(
-        stage,
-        f"The memory ran out in the {stage} stage. Choose a smaller resolution, a shorter clip or another device.",
-    )

@@ -12,8 +12,12 @@ import pytest
 from PIL import Image
 
 from opensora.datasets.video_io import read_video
+from opensora.jobs.attempt import sha256
+from opensora.jobs.batch import grid
 from opensora.jobs.durable import DurableQueue, FolderInUse, Limits
+from opensora.jobs.order import Move
 from opensora.jobs.queue import JobState, JobView, QueueFull
+from opensora.jobs.record import Priority
 from opensora.jobs.retention import Retention
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
@@ -145,6 +149,95 @@ def test_a_job_that_is_asked_to_stop_says_so_until_it_has(queue: DurableQueue, c
     assert (view.state, view.stopping) == (JobState.CANCELLED, False)
 
 
+def test_a_job_that_needs_too_much_memory_leaves_the_next_one_unaffected(queue: DurableQueue) -> None:
+    big, huge, after = (
+        submit(queue, prompt, owner) for prompt, owner in (("big", "me"), ("huge", "you"), ("c", "they"))
+    )
+    view = ended(queue, big)
+    assert view.state is JobState.DONE and "made again with less computed at once" in view.notes[0]
+    assert ended(queue, huge, "you").state is JobState.FAILED and ended(queue, after, "they").state is JobState.DONE
+
+
+def test_a_running_job_is_paused_the_next_one_runs_and_it_goes_on_later(queue: DurableQueue, control: Path) -> None:
+    job, waiting = running(queue), submit(queue, "meanwhile")
+    began = time.monotonic()
+    assert queue.pause(job, "me") and not queue.pause(job, "me") and not queue.pause(job, "you")
+    assert seen(queue, job).state is JobState.PAUSED
+    assert ended(queue, waiting).state is JobState.DONE and time.monotonic() - began < WAIT / 2
+    (control / "go").touch()
+    assert queue.resume(job, "me") and not queue.resume(job, "me")
+    view = ended(queue, job)
+    assert (view.state, view.attempts) == (JobState.DONE, 1)
+    assert fake_jobs_of(control)[-3:] == ["wait", "meanwhile", "wait"]
+
+
+def test_a_paused_job_can_be_cancelled(queue: DurableQueue) -> None:
+    job = running(queue)
+    assert queue.pause(job, "me") and queue.cancel(job, "me")
+    assert ended(queue, job).state is JobState.CANCELLED and not queue.resume(job, "me")
+
+
+def test_a_paused_queue_begins_nothing_and_what_ran_goes_back_to_its_place(queue: DurableQueue, control: Path) -> None:
+    job, waiting = running(queue), submit(queue, "behind")
+    queue.pause_queue()
+    assert queue.queue_paused() and queue.trouble() == "the queue is paused"
+    assert seen(queue, job).state is JobState.QUEUED and [seen(queue, j).position for j in (job, waiting)] == [0, 1]
+    (control / "go").touch()
+    time.sleep(1)
+    assert fake_jobs_of(control)[-1] == "wait" and seen(queue, waiting).state is JobState.QUEUED
+    queue.resume_queue()
+    assert (ended(queue, job).state, ended(queue, waiting).state) == (JobState.DONE, JobState.DONE)
+    assert fake_jobs_of(control)[-3:] == ["wait", "wait", "behind"] and seen(queue, job).attempts == 1
+
+
+def test_waiting_jobs_are_moved_edited_duplicated_and_given_priority(queue: DurableQueue, control: Path) -> None:
+    first = running(queue)
+    one, two = submit(queue, "one"), submit(queue, "two")
+    assert (
+        queue.move(two, "me", Move.UP) and not queue.move(first, "me", Move.UP) and not queue.move(two, "you", Move.UP)
+    )
+    assert [seen(queue, job).position for job in (one, two)] == [2, 1]
+    assert queue.edit(one, "me", GenerationRequest(prompt="other", steps=7)) and seen(queue, one).request.steps == 7
+    assert not queue.edit(first, "me", GenerationRequest(prompt="other"))
+    with pytest.raises(RequestError, match="empty"):
+        queue.edit(one, "me", GenerationRequest(prompt=" "))
+    urgent = queue.submit(GenerationRequest(prompt="urgent"), "you", Priority.HIGH)
+    assert seen(queue, urgent, "you").position == 1
+    assert queue.set_priority(one, "me", Priority.HIGH) and not queue.set_priority(first, "me", Priority.HIGH)
+    assert (seen(queue, one).priority, seen(queue, one).position, seen(queue, two).position) == (Priority.HIGH, 2, 3)
+    (control / "go").touch()
+    for job, owner in ((first, "me"), (one, "me"), (two, "me"), (urgent, "you")):
+        assert ended(queue, job, owner).state is JobState.DONE
+    assert fake_jobs_of(control)[-3:] == ["urgent", "other", "two"]
+    again = queue.duplicate(two, "me")
+    assert again is not None and ended(queue, again).request == seen(queue, two).request
+    assert queue.duplicate(two, "you") is None
+
+
+def test_a_batch_is_queued_as_a_whole_or_not_at_all(queue: DurableQueue) -> None:
+    queue.pause_queue()
+    three = grid(GenerationRequest(prompt="many"), seeds=3)
+    with pytest.raises(QueueFull, match="0 of your jobs are waiting already; 2 may, so 3 more do not fit"):
+        queue.submit_batch(three, "me")
+    with pytest.raises(RequestError, match="empty"):
+        queue.submit_batch([three[0], GenerationRequest(prompt=" ")], "me")
+    assert not [view for view in queue.jobs("me") if not view.state.finished]
+    batch, jobs = queue.submit_batch(three[:2], "me")
+    queue.resume_queue()
+    views = [ended(queue, job) for job in jobs]
+    assert [view.id for view in queue.batch(batch, "me")] == jobs and queue.batch(batch, "you") == []
+    assert all(view.batch == batch and view.state is JobState.DONE for view in views)
+    assert views[1].request.seed == views[0].request.seed + 1  # type: ignore[operator]
+
+
+def test_everything_that_is_known_of_a_finished_job_is_in_its_view(queue: DurableQueue) -> None:
+    view = ended(queue, submit(queue, "known"))
+    assert view.owner == "me" and view.worker == "worker" and view.attempts == 1 and view.timings == {"sampling": 0.5}
+    assert view.request.prompt == "known" and view.settings is not None and view.plan == {}
+    assert [sha256(file) for file in view.files] == list(view.sha256)
+    assert view.created < (view.started or 0) < (view.finished or 0)
+
+
 def test_failures_are_sentences_and_the_next_job_runs(queue: DurableQueue) -> None:
     flat, bug = ended(queue, submit(queue, "flat")), ended(queue, submit(queue, "bug"))
     assert (flat.state, bug.state) == (JobState.FAILED, JobState.FAILED)
@@ -182,10 +275,11 @@ JOBS = (("crash once", "me"), ("crash", "you"), ("after", "they"))
 
 def test_a_queue_that_was_closed_goes_on_where_it_was(tmp_path: Path, queue: DurableQueue, control: Path) -> None:
     own = DurableQueue(tmp_path, fake_jobs.GENERATE)
-    done = ended(own, submit(own, "first"))
+    kept, done = (ended(own, submit(own, prompt)) for prompt in ("kept", "first"))
     job = running(own, "wait for it")
     waiting, cancelled = submit(own, "later"), submit(own, "never")
     own.cancel(cancelled, "me")
+    assert own.pin(kept.id, "me") and not own.pin(kept.id, "you") and own.view(kept.id, "me").pinned  # type: ignore[union-attr]
     own.close()
     with pytest.raises(RuntimeError, match="closed"):
         submit(own, "b")
@@ -197,13 +291,14 @@ def test_a_queue_that_was_closed_goes_on_where_it_was(tmp_path: Path, queue: Dur
     assert seen(own, cancelled).state is JobState.CANCELLED and "never" not in fake_jobs_of(control)
     until(lambda: own.view(job, "me") is None)  # only the newest result is kept
     assert own.view(done.id, "me") is None and not done.files[0].parent.exists()
+    assert own.view(kept.id, "me") is not None and kept.files[0].exists()  # it is pinned
     assert seen(own, waiting).files[0].exists()
     own.close()
 
 
 def test_a_worker_that_is_killed_from_outside_is_replaced(queue: DurableQueue, control: Path) -> None:
     job = running(queue, "wait too")
-    process = queue._worker._process
+    process = queue._fleet._workers["worker"]._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     until(lambda: "killed" in seen(queue, job).stage)

@@ -155,12 +155,16 @@ def _encoder() -> Finding:
 
 def _memory() -> Finding:
     try:
-        import psutil
-    except ImportError:
-        return Finding("memory", "note", "unknown; psutil is missing")
-    memory = psutil.virtual_memory()
-    text = f"{gigabytes(memory.total)}, of which {gigabytes(memory.available)} are free"
-    return Finding("memory", "note" if memory.available < LITTLE_MEMORY else "ok", text)
+        import torch
+
+        from opensora.pipelines.memory import room
+    except (ImportError, OSError):
+        return Finding("memory", "note", "unknown; a package is missing")
+    memory = room(torch.device("cpu"))
+    if memory is None:
+        return Finding("memory", "note", "unknown")
+    text = f"{gigabytes(memory.total)}, of which {gigabytes(memory.free)} are free"
+    return Finding("memory", "note" if memory.free < LITTLE_MEMORY else "ok", text)
 
 
 def _disk(name: str, folder: Path) -> Finding:

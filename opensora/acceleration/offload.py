@@ -47,7 +47,7 @@ class Places:
 
 def leaves_memory(device: torch.device) -> bool:
     """Whether a device has memory of its own, which a network in main memory does not take."""
-    return device.type not in ("cpu", "mps")
+    return device.type == "cuda"
 
 
 @contextmanager

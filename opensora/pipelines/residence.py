@@ -4,11 +4,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from opensora.acceleration.offload import Offload, leaves_memory, on_device
+from opensora.acceleration.offload import OFFLOADS, Offload, leaves_memory, on_device
 from opensora.pipelines.cost import Memory
 from opensora.pipelines.families import family_of
+from opensora.pipelines.memory import room
 from opensora.pipelines.models import Models
 
+MARGIN = 1.1
+"""How much more than counted has to be free, so that a network stays."""
 LEAVING: dict[str, tuple[str, ...]] = {
     "none": (),
     "text": ("text",),
@@ -29,13 +32,11 @@ def choose_offload(wanted: bool | None, device: torch.device, memory: Memory) ->
         return "none"
     if wanted:
         return "all"
-    room = free_bytes(device)
-    return next((offload for offload in ("none", "text") if memory.peak(offload) <= room), "all")  # type: ignore[return-value]
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory of a GPU that this process has, or could have."""
-    return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    here = room(device)
+    for offload in OFFLOADS:
+        if here is None or MARGIN * memory.peak(offload) <= here.free:
+            return offload
+    return "all"
 
 
 def notes(wanted: bool | None, device: torch.device, offload: str) -> list[str]:

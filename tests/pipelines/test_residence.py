@@ -15,6 +15,7 @@ from opensora.acceleration import offload
 from opensora.pipelines import residence
 from opensora.pipelines.build import build_models, release_models
 from opensora.pipelines.cost import Memory
+from opensora.pipelines.memory import Room
 from opensora.pipelines.preflight import estimate
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.result import GenerationResult
@@ -97,10 +98,9 @@ def test_the_text_encoder_alone_leaves_where_that_is_enough(
 ) -> None:
     request = GenerationRequest("a red ball", model=folder, length="5f", device="cpu")
     together = estimate(GenerationRequest("a red ball", model=folder, length="5f", device="cpu", offload=False))
-    room = {"bytes": together.bytes_memory}
-    monkeypatch.setattr(residence, "free_bytes", lambda device: room["bytes"])
-    assert estimate(request).bytes_memory == together.bytes_memory
-    room["bytes"] = 0
+    monkeypatch.setattr(residence, "room", lambda device: Room(10**12, 10**12))
+    assert estimate(request).notes == together.notes
+    monkeypatch.setattr(residence, "room", lambda device: Room(10**12, 0))
     turns = watch(monkeypatch)
     result = make(folder)
     assert result.plan["offload"] == "all" and "because its memory is short for all" in result.notes[-1]
@@ -115,10 +115,10 @@ def test_the_text_encoder_alone_leaves_where_that_is_enough(
 def test_as_few_networks_leave_as_the_memory_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [MEMORY.peak(kind) for kind in ("none", "text", "all")] == [56, 47, 32]
     chosen = {}
-    for room in (56, 55, 47, 46, 1):
-        monkeypatch.setattr(residence, "free_bytes", lambda device, room=room: room)
-        chosen[room] = residence.choose_offload(None, GPU, MEMORY)
-    assert chosen == {56: "none", 55: "text", 47: "text", 46: "all", 1: "all"}
+    for free in (62, 61, 52, 51, 1):  # a tenth more than is counted
+        monkeypatch.setattr(residence, "room", lambda device, free=free: Room(80, free))
+        chosen[free] = residence.choose_offload(None, GPU, MEMORY)
+    assert chosen == {62: "none", 61: "text", 52: "text", 51: "all", 1: "all"}
     assert (
         residence.choose_offload(True, GPU, MEMORY) == "all" and residence.choose_offload(False, GPU, MEMORY) == "none"
     )

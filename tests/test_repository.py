@@ -42,7 +42,7 @@ def test_the_container_serves_the_page_as_somebody_else_than_root() -> None:
     words = re.sub(r"\\\n\s*", "", text)
     instructions = [line.split(None, 1) for line in words.splitlines() if line and not line.startswith("#")]
     order = [name for name, _ in instructions]
-    assert order.index("USER") < order.index("CMD") and dict(instructions)["USER"] == "user"
+    assert order.index("USER") < order.index("CMD") and dict(instructions)["USER"] == "1000:1000"
     assert dict(instructions)["VOLUME"] == "/data" and "/healthz" in dict(instructions)["HEALTHCHECK"]
     assert all((ROOT / name).exists() for line in instructions if line[0] == "COPY" for name in line[1].split()[-2:-1])
     environment = dict(re.findall(r"(\w+)=(\S+)", dict(instructions)["ENV"]))

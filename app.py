@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from opensora.jobs.durable import DurableQueue
     from opensora.jobs.retention import Retention
+    from opensora.server.settings import ServerSettings
+    from opensora.space.place import Space
 
 
 def main(
@@ -26,6 +29,20 @@ def main(
     model: Annotated[str, typer.Option(help="Model chosen when the page opens.")] = "tiny",
     keep_days: Annotated[float | None, typer.Option(help="Delete clips of this age; without it none.")] = None,
     keep_gb: Annotated[float | None, typer.Option(help="Delete the oldest clips above this size in all.")] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(envvar="OPENSORA_USERS", help="Ask for a login; made by: python -m opensora users add NAME."),
+    ] = None,
+    no_login: Annotated[
+        bool, typer.Option(envvar="OPENSORA_NO_LOGIN", help="Let everybody in who reaches --host, without a login.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(envvar="OPENSORA_ALLOW_HOSTS", help="Name under which browsers reach the page.")
+    ] = None,
+    webhook_host: Annotated[
+        list[str] | None,
+        typer.Option(envvar="OPENSORA_WEBHOOK_HOSTS", help="Host that may be told of finished clips, see docs/api.md."),
+    ] = None,
 ) -> None:
     """Serve the page until it is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -35,10 +52,11 @@ def main(
     retention = what_to_keep(keep_days, keep_gb)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
+        settings = who_may_come(listener, host, output_dir, users, no_login, allow_host or [], webhook_host or [])
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         if "GRADIO_TEMP_DIR" not in os.environ:
             os.environ["GRADIO_TEMP_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="opensora-uploads-"))
-        serve(listener, output_dir, model, retention)
+        serve(listener, settings, model, retention)
 
 
 def check_model(name: str) -> None:
@@ -87,19 +105,94 @@ def listen(host: str, port: int) -> socket.socket:
         raise typer.BadParameter(reason, param_hint="--port") from None
 
 
-def serve(listener: socket.socket, output_dir: Path, model: str, retention: "Retention") -> None:
+def who_may_come(
+    listener: socket.socket,
+    host: str,
+    output_dir: Path,
+    users: Path | None,
+    no_login: bool,
+    allow_hosts: list[str],
+    webhook_hosts: list[str],
+) -> "ServerSettings":
+    """How the server is reached; refuses to be open to others by accident."""
+    from opensora.server.settings import ServerSettings
+
+    on_space = "SPACE_ID" in os.environ  # who may come there is set there, and its page is shown inside another
+    framed_by = ("https://huggingface.co",) if on_space else ()
+    if users is not None and not users.is_file():
+        how = f"Make it with: python -m opensora users add NAME --file {users}"
+        raise typer.BadParameter(f"There is no users file {users}. {how}", param_hint="--users")
+    try:
+        settings = ServerSettings(
+            output_dir,
+            listener.getsockname()[0],
+            users,
+            allow_hosts=(
+                *allow_hosts,
+                *([host] if host[:1].isalpha() else []),
+                *os.environ.get("SPACE_HOST", "").split(),
+            ),
+            webhook_hosts=tuple(webhook_hosts),
+            webhook_secret=os.environ.get("OPENSORA_WEBHOOK_SECRET"),
+            framed_by=framed_by,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--allow-host or --webhook-host") from None
+    if users is None and not (settings.local or no_login or on_space):
+        raise typer.BadParameter(
+            f"Without a login the page is for this machine alone, and {host} is reached by others. Ask them for a "
+            "login: python -m opensora users add NAME, then --users users.json. Or let everybody in: --no-login.",
+            param_hint="--host",
+        )
+    return settings
+
+
+def open_queue(space: "Space | None", output_dir: Path, model: str, retention: "Retention") -> "DurableQueue":
+    """The queue with its workers; on a Space with ZeroGPU the worker is in this process, where GPUs are asked for."""
+    if space is not None and space.uses_zero_gpu:
+        from opensora.space.zero import ZeroGpu
+
+        gpu = ZeroGpu()
+        gpu.report()
+        from opensora.space.queue import ZeroQueue
+
+        return ZeroQueue(output_dir, gpu, retention)
+    from opensora.jobs.durable import DurableQueue
+
+    return DurableQueue(output_dir, warm_up=model, retention=retention)
+
+
+def prepare_space() -> None:
+    """On a Hugging Face Space: let files go to its storage, unless the environment says another folder."""
+    from opensora.space.place import settle
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        settle(os.environ)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"This Space cannot start: {error}") from None
+
+
+def serve(listener: socket.socket, settings: "ServerSettings", model: str, retention: "Retention") -> None:
     """Run the page on a listening socket until Ctrl-C; unfinished jobs go on at the next start."""
     import uvicorn
 
-    from opensora.jobs.durable import DurableQueue, FolderInUse
-    from opensora.ui.web import create_app
+    from opensora.jobs.durable import FolderInUse
+    from opensora.server.app import create_server
+    from opensora.server.errors import ApiError
+    from opensora.space.place import here
+    from opensora.ui.surroundings import NOTHING, Surroundings
+    from opensora.ui.web import CLOSED, add_page
 
+    space = here()
     try:
-        queue = DurableQueue(output_dir, warm_up=model, retention=retention)
+        queue = open_queue(space, settings.output_dir, model, retention)
     except FolderInUse as error:
         raise typer.BadParameter(str(error), param_hint="--output-dir") from None
     try:
-        app = create_app(queue, output_dir, model)
+        surroundings = NOTHING if space is None else Surroundings(space.notice(), space.duplicate)
+        app, videos = create_server(queue, settings, CLOSED)
+        add_page(app, queue, settings.output_dir, model, (videos, ApiError), surroundings)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         host, port = listener.getsockname()[:2]
         name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
@@ -113,4 +206,5 @@ def serve(listener: socket.socket, output_dir: Path, model: str, retention: "Ret
 
 
 if __name__ == "__main__":
+    prepare_space()
     typer.run(main)

@@ -25,6 +25,7 @@ PROGRAM_PATHS = re.compile(r"/(v1|mcp|metrics|docs|openapi\.json)(/|$)")
 """What is for programs: without a login it is for those of this machine."""
 HEAVY_PATHS = re.compile(r"/(v1/videos|gradio_api/upload|gradio_api/call/.*)/?")
 """Where requests for clips and files arrive."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
@@ -67,6 +68,8 @@ class Guard:
         try:
             self._check_host(headers)
             path = scope["path"]
+            if CONTROL.search(path):
+                raise ApiError(400, "invalid_request", "This address holds characters that no address has.")
             if scope["type"] != "http" or (self._closed is not None and self._closed.match(path)):
                 raise ApiError(404, "not_found", "There is nothing at this address.")
             identity = await run_in_threadpool(self._identify, headers)

@@ -86,7 +86,7 @@ class Webhooks:
     ) -> None:
         self._queue, self._folder, self._secret, self._describe = queue, folder, secret, describe
         self._hosts = frozenset(map(str.lower, hosts))
-        self._wait = wait_exponential_jitter(initial=first_pause, max=LONGEST_PAUSE, jitter=first_pause / 2)
+        self._wait = wait_exponential_jitter(multiplier=first_pause, max=LONGEST_PAUSE, jitter=first_pause / 2)
         folder.mkdir(parents=True, exist_ok=True)
         self._pending = {p.job: p for p in map(_read, folder.glob("*.json")) if p is not None}
         self._lock, self._news, self._closing = threading.Lock(), threading.Event(), threading.Event()

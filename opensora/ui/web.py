@@ -1,14 +1,18 @@
-"""The web server around the page: health check, result files, and the page itself."""
+"""The page in a web application: result files, posters, the page itself, and its functions for programs."""
 
+import re
 from pathlib import Path
 
 import gradio as gr
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
 from opensora.jobs.queue import JobQueue
+from opensora.ui.given_files import only_uploads
 from opensora.ui.layout import STYLE, create_demo, theme
+from opensora.ui.named import Jobs, add_named
 from opensora.ui.picture import poster
+from opensora.ui.surroundings import NOTHING, Surroundings, add_surroundings
 
 MAX_UPLOAD = "64mb"
 KINDS = {".mp4": "video/mp4", ".png": "image/png"}
@@ -17,33 +21,52 @@ QUEUE_SLEEP = 0.05
 """Seconds between two looks of gradio's queue for events. Its own 1 ms costs several percent of a core all the time."""
 CACHE = {"Cache-Control": "private, max-age=86400, immutable"}
 """A result never changes, and is nobody else's."""
+CLOSED = re.compile(
+    r"/(gradio_api/(proxy=|file=\s*[a-z][a-z0-9+.-]+:|stream/|dev/|vibe|undo-vibe|run-history|runs|process_recording"
+    r"|component_server|profiling|deep_link)|monitoring)",
+    re.IGNORECASE,
+)
+"""Addresses of gradio that this page does not use: those that fetch other addresses, and tools of developers."""
 
 
-def create_app(queue: JobQueue, output_dir: Path, default_model: str = "tiny") -> FastAPI:
-    """Page, ``/healthz``, ``/files/{job}/{name}`` and ``/posters/{job}/{name}``.
+def add_page(
+    app: FastAPI,
+    queue: JobQueue,
+    output_dir: Path,
+    default_model: str = "tiny",
+    programs: tuple[Jobs, type[Exception]] | None = None,
+    surroundings: Surroundings = NOTHING,
+) -> FastAPI:
+    """Add the page, ``/files/{job}/{name}`` and ``/posters/{job}/{name}``.
 
     A result's address holds the job's unguessable id: whoever was given the link can open it, nobody can list or guess.
+    Where people log in, ``request.state.person`` is the owner of their jobs, and a link opens for that person only.
+
+    Args:
+        surroundings: where the page runs.
+        programs: jobs of programs and their refusals; with them the page has functions that programs call by name.
     """
-    app = FastAPI(title="Open-Sora", docs_url=None, redoc_url=None, openapi_url=None)
     root = output_dir.resolve()
 
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/files/{job_id}/{name}")
-    def result_file(job_id: str, name: str) -> FileResponse:
-        path = result_path(root, job_id, name)
+    @app.get("/files/{job_id}/{name}", include_in_schema=False)
+    def result_file(request: Request, job_id: str, name: str) -> FileResponse:
+        path = _own(request, queue, root, job_id, name)
         return FileResponse(path, media_type=KINDS[path.suffix], headers=CACHE)
 
-    @app.get("/posters/{job_id}/{name}")
-    def result_poster(job_id: str, name: str) -> Response:
+    @app.get("/posters/{job_id}/{name}", include_in_schema=False)
+    def result_poster(request: Request, job_id: str, name: str) -> Response:
         try:
-            return Response(poster(result_path(root, job_id, name)), media_type="image/jpeg", headers=CACHE)
+            content = poster(_own(request, queue, root, job_id, name))
         except (ValueError, OSError):
             raise HTTPException(404, "This file has no picture.") from None
+        return Response(content, media_type="image/jpeg", headers=CACHE)
 
     demo = create_demo(queue, default_model)
+    with demo:
+        add_surroundings(surroundings)
+        if programs is not None:
+            add_named(*programs)
+    only_uploads(demo)
     demo._queue.sleep_when_free = demo._queue.progress_update_sleep_when_free = QUEUE_SLEEP
     return gr.mount_gradio_app(
         app,
@@ -68,3 +91,11 @@ def result_path(root: Path, job_id: str, name: str) -> Path:
     if path.parent.parent != root or name.startswith(".") or path.suffix not in KINDS or not path.is_file():
         raise HTTPException(404, "There is no such file; it may have been removed.")
     return path
+
+
+def _own(request: Request, queue: JobQueue, root: Path, job_id: str, name: str) -> Path:
+    """A result's file, for a person who logged in only if it is theirs."""
+    person = getattr(request.state, "person", None)
+    if person is not None and queue.view(job_id, person) is None:
+        raise HTTPException(404, "There is no such file; it may have been removed.")
+    return result_path(root, job_id, name)

@@ -112,12 +112,6 @@ def test_the_server_asks_no_other_server(paged: Running, inside: Running) -> Non
     ):
         answer = raw(paged, path)
         assert answer.status_code in (400, 403, 404), (path, answer.status_code)
-    data = {"path": target, "url": target, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
-    with paged.client() as client:
-        config = client.get("/config").json()
-        for dependency in config["dependencies"][:40]:
-            body = {"data": [data] * len(dependency["inputs"]), "fn_index": dependency["id"], "session_hash": "x"}
-            assert client.post("/gradio_api/run/predict", json=body).status_code in (200, 404, 422, 500)
     with inside.client() as client:
         assert asked(client) == count
 
@@ -128,15 +122,47 @@ def asked(client: httpx.Client) -> str:
     return next((line for line in lines if 'path="/v1/videos"' in line and 'method="GET"' in line), "none")
 
 
-def test_no_event_of_the_page_opens_a_path_that_was_sent(paged: Running) -> None:
-    """Gradio's own check refuses files that were not uploaded; what is sent back never holds another one."""
-    secret = str(paged.folder.parent / "secret.txt")
-    data = {"path": secret, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+def test_no_event_of_the_page_opens_a_path_or_an_address_that_was_sent(paged: Running, inside: Running) -> None:
+    """Gradio copies a named file into its uploads, where it is served, for any value of any component; we refuse."""
+    uploads = paged.folder.parent / "uploads"
+    before = set(uploads.rglob("*"))
+    named = ("/etc/passwd", str(paged.folder.parent / "secret.txt"), "app.py", f"{inside.url}/healthz", "x\0y")
     with paged.client() as client:
-        for dependency in client.get("/config").json()["dependencies"][:40]:
-            body = {"data": [data] * len(dependency["inputs"]), "fn_index": dependency["id"], "session_hash": "y"}
-            assert SECRET not in client.post("/gradio_api/run/predict", json=body).text
-    assert not any(SECRET in p.read_text(errors="ignore") for p in (paged.folder.parent / "uploads").rglob("*.*"))
+        dependencies = client.get("/config").json()["dependencies"]
+        for number, dependency in enumerate(dependencies):
+            target = named[number % len(named)]
+            data = {"path": target, "url": target, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+            for value in (data, {"owner": "x", "job": None, "deep": [{"er": data}]}):
+                body = {"data": [value] * len(dependency["inputs"]), "fn_index": dependency["id"], "session_hash": "y"}
+                answer = client.post("/gradio_api/run/predict", json=body)
+                assert SECRET not in answer.text
+    assert set(uploads.rglob("*")) == before and len(dependencies) > 20
+
+
+def test_a_file_that_was_uploaded_is_taken_and_others_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio as gr
+    from gradio.exceptions import InvalidPathError
+
+    from opensora.ui.given_files import check
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads" / "a").mkdir(parents=True)
+    (tmp_path / "uploads" / "a" / "x.png").touch()
+    (tmp_path / "uploads" / "a" / "link.png").symlink_to("/etc/passwd")
+    image, text = gr.Image(), gr.Textbox()
+    good = {"path": str(tmp_path / "uploads" / "a" / "x.png")}
+    check([image, text], [good, "path"])
+    check([image], [None])
+    for components, values in (
+        ([text], [good]),
+        ([], [good]),
+        ([image], [{"path": str(tmp_path / "uploads" / "a" / "link.png")}]),
+        ([image], [{"path": str(tmp_path / "uploads" / ".." / "x.png")}]),
+        ([image], [{"path": str(tmp_path / "uploads")}]),
+        ([image], [[{"x": {"path": "https://example.com/x.png"}}]]),
+    ):
+        with pytest.raises(InvalidPathError, match="was not uploaded here"):
+            check(components, values)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +198,7 @@ def test_an_uploaded_page_is_not_shown_as_one(paged: Running) -> None:
 
 
 def test_html_in_a_prompt_stays_text(paged: Running) -> None:
-    hostile = "<img src=x onerror=alert(1)>"
+    hostile = "a red ball <img src=x onerror=alert(1)>"
     with paged.client() as client:
         job = client.post("/v1/videos", json={"prompt": hostile, "length": "17f"}).json()["id"]
         answer = client.get(f"/v1/videos/{job}")

@@ -1,4 +1,4 @@
-"""The server around the page: health, results by their unguessable address and nothing else, no outside addresses."""
+"""The page in its application: results by their unguessable address and nothing else, no outside addresses."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from memory_queue import MemoryQueue
 
 from opensora.datasets.video_io import write_mp4
 from opensora.ui.layout import create_demo
-from opensora.ui.web import create_app
+from opensora.ui.web import add_page
 
 
 def nothing(*_: Any, **__: Any) -> Any:
@@ -34,13 +35,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[TestClient]:
     queue = MemoryQueue(nothing, root)
-    with TestClient(create_app(queue, root)) as client:
+    with TestClient(add_page(FastAPI(), queue, root)) as client:
         yield client
     queue.close()
-
-
-def test_health_says_ok(client: TestClient) -> None:
-    assert client.get("/healthz").json() == {"status": "ok"}
 
 
 def test_a_result_is_served_whole_and_in_parts(client: TestClient, root: Path) -> None:

@@ -19,6 +19,8 @@ LEAST_STEPS = 6
 """Fewer denoising steps are not proposed."""
 MOST_TRIED = 400
 """Settings that are tried."""
+Choice = tuple[float, dict[str, Any]]
+"""How far away other settings are, and these settings."""
 READ = ("reference_image", "last_image", "reference_video")
 """Fields whose files are read once for all that is tried."""
 
@@ -72,9 +74,9 @@ def _nearest_first(request: GenerationRequest, limits: Limits) -> Iterator[dict[
     yield from (changes for _, changes in sorted(found, key=lambda pair: pair[0]) if changes)
 
 
-def _of_model(request: GenerationRequest, bundle: Bundle, limits: Limits) -> Iterator[tuple[float, dict[str, Any]]]:
+def _of_model(request: GenerationRequest, bundle: Bundle, limits: Limits) -> Iterator[Choice]:
     """Changes with a bundle, and how far away they are."""
-    choices = (
+    choices: tuple[list[Choice], ...] = (
         _lengths(request, bundle),
         _resolutions(request, bundle),
         _videos(request),
@@ -86,7 +88,7 @@ def _of_model(request: GenerationRequest, bundle: Bundle, limits: Limits) -> Ite
         yield sum(away for away, _ in combination), changes
 
 
-def _lengths(request: GenerationRequest, bundle: Bundle) -> list[tuple[float, dict[str, Any]]]:
+def _lengths(request: GenerationRequest, bundle: Bundle) -> list[Choice]:
     frames = parse_length(request.length, bundle.card.fps)
     shorter = [n for n in bundle.card.frames if n < frames] if frames > 1 else []
     own = max(bundle.card.frames)
@@ -94,9 +96,9 @@ def _lengths(request: GenerationRequest, bundle: Bundle) -> list[tuple[float, di
     return [(0.0, {}), *((math.log2(frames / n), {"length": f"{n}f"}) for n in sorted({*shorter, *longer}))]
 
 
-def _resolutions(request: GenerationRequest, bundle: Bundle) -> list[tuple[float, dict[str, Any]]]:
+def _resolutions(request: GenerationRequest, bundle: Bundle) -> list[Choice]:
     assert request.resolution is not None, "call validated() first"
-    found: list[tuple[float, dict[str, Any]]] = [(0.0, {})]
+    found: list[Choice] = [(0.0, {})]
     here = math.prod(request.size())
     for resolution in bundle.card.resolutions:
         pixels = math.prod(dataclasses.replace(request, resolution=resolution).size())
@@ -105,12 +107,12 @@ def _resolutions(request: GenerationRequest, bundle: Bundle) -> list[tuple[float
     return found
 
 
-def _videos(request: GenerationRequest) -> list[tuple[float, dict[str, Any]]]:
+def _videos(request: GenerationRequest) -> list[Choice]:
     counts = sorted({n for n in (1, request.num_videos // 2, request.num_videos - 1) if 0 < n < request.num_videos})
     return [(0.0, {}), *((PER_HALF_VIDEOS * math.log2(request.num_videos / n), {"num_videos": n}) for n in counts)]
 
 
-def _steps(request: GenerationRequest, bundle: Bundle) -> list[tuple[float, dict[str, Any]]]:
+def _steps(request: GenerationRequest, bundle: Bundle) -> list[Choice]:
     steps = request.steps or bundle.card.default_steps
     fewer = {max(LEAST_STEPS, math.ceil(steps * share)) for share in (0.8, 0.65, 0.5)}
     return [(0.0, {}), *((PER_HALF_STEPS * math.log2(steps / n), {"steps": n}) for n in fewer if n < steps)]

@@ -93,7 +93,7 @@ def preflight(request: GenerationRequest, limits: Limits | None = None) -> Prefl
         *_time(cost, limits),
     ]
     checks.sort(key=lambda check: -COLOURS.index(check[0]))
-    colour = checks[0][0] if checks else "green"
+    colour: Colour = checks[0][0] if checks else "green"
     reasons = [text for _, text in checks]
     notes = [note for note in cost.notes if note not in reasons]
     return Preflight(colour, reasons, cost, str(device), found, needed, free, notes)

@@ -14,18 +14,21 @@ import numpy as np
 import torch
 
 from opensora.distributed.group import Group
-from opensora.pipelines import embedded, image_first, loras, preflight, speed
+from opensora.pipelines import embedded, image_first, loras, preflight, residence
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import Bundle
 from opensora.pipelines.families import family_of
 from opensora.pipelines.lean import OutOfMemory, less_at_once, offloaded
+from opensora.pipelines.memory import Meter
 from opensora.pipelines.models import Clip, Models
 from opensora.pipelines.pixels import check_picture
+from opensora.pipelines.plan import choose_device
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.refine import dynamic_motion
 from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.request import DYNAMIC, MAX_SEED, GenerationRequest, RequestError, require_weights
-from opensora.pipelines.result import CancelFlag, GenerationError, GenerationResult, OnProgress
+from opensora.pipelines.residence import at_work
+from opensora.pipelines.result import CancelFlag, GenerationResult, OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +101,16 @@ def generate(
     cost = preflight.estimate(request)
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
     with _turn(reporter), ExitStack() as while_made:
+        meter = Meter(choose_device(request.device))
         with _naming("loading"), reporter.stage("loading"):
             models = while_made.enter_context(loras.worn(_build(request, bundle, group), files))
         if lean:
             while_made.enter_context(less_at_once(models.stdit, models.vae))
         with _computing(models), reporter.interrupting(*family_of(bundle).modules(models)):
             videos = _compute(request, bundle, models, reporter)
-    _remember(request, bundle, reporter)
+    if not lean:  # a second try with less memory says nothing of the next first one
+        at = models.config.plan.offload
+        preflight.remember(request, bundle, reporter.timings, at, meter, "loading" in cost.stages)
     result = _result(request, bundle, models, videos, reporter)
     return dataclasses.replace(result, settings=result.settings | loras.record(files), notes=[*said, *result.notes])
 
@@ -118,10 +124,17 @@ def _with_motion(request: GenerationRequest) -> tuple[GenerationRequest, list[st
 
 
 def _build(request: GenerationRequest, bundle: Bundle, group: Group | None) -> Models:
-    device, dtype = request.device, request.dtype
+    offload = preflight.offload_of(request, bundle)
     try:
         return build_models(
-            request.mode, request.resolution, True, model=bundle, device=device, dtype=dtype, group=group
+            request.mode,
+            request.resolution,
+            True,
+            model=bundle,
+            device=request.device,
+            dtype=request.dtype,
+            offload=offload,
+            group=group,
         )
     except ValueError as error:
         raise RequestError("model", str(error)) from error
@@ -130,19 +143,20 @@ def _build(request: GenerationRequest, bundle: Bundle, group: Group | None) -> M
 def _compute(request: GenerationRequest, bundle: Bundle, models: Models, reporter: Reporter) -> list[np.ndarray]:
     """Every clip, uint8 (T, H, W, 3)."""
     clip, family = _clip(request, bundle), family_of(bundle)
-    with _naming("text"), reporter.stage("text"):
+    with _naming("text"), reporter.stage("text"), at_work(models, "text"):
         family.encode_texts(models, [*clip.texts, *(clip.negative or [])])
     if given := request.references().in_order():
-        with _naming("reference"), reporter.stage("reference"):
+        with _naming("reference"), reporter.stage("reference"), at_work(models, "reference"):
             encoded = tuple(family.encode_reference(models, frames) for frames in given)
             clip = dataclasses.replace(clip, references=encoded)
     preview = _preview(models, bundle)
     seeds = _seeds(request)
-    with _naming("sampling"), reporter.stage("sampling", clip.steps * clip.runs * len(seeds)):
+    steps = clip.steps * clip.runs * len(seeds)
+    with _naming("sampling"), reporter.stage("sampling", steps), at_work(models, "sampling"):
         latents_of = [family.denoise(models, clip, seed, reporter, preview) for seed in seeds]
     frames = sum(part.kept for part in clip.parts)
     pieces = family.count_pieces(models, latents_of[0].shape[2])
-    with _naming("decoding"), reporter.stage("decoding", pieces * len(seeds)):
+    with _naming("decoding"), reporter.stage("decoding", pieces * len(seeds)), at_work(models, "decoding"):
         return [_decode(family.decode(models, latents, frames), reporter) for latents in latents_of]
 
 
@@ -183,12 +197,14 @@ def _result(
         f"The text has {count} tokens; the network reads the first {most}."
         for count, most in family_of(bundle).cut_texts(models, request.texts(bundle))
     ]
+    plan = models.config.plan
+    notes += residence.notes(request.offload, torch.device(plan.device), plan.offload)
     return GenerationResult(
         videos=videos,
         fps=float(bundle.card.fps),
         seeds=_seeds(request),
         settings=settings_of(request, bundle),
-        plan=models.config.plan.to_json(),
+        plan=plan.to_json(),
         timings=dict(reporter.timings),
         notes=notes,
         given=embedded.by_field(request.references()),
@@ -199,7 +215,8 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
     """Everything that a validated request asks for, as JSON values."""
     height, width = request.size()
     parts = request.parts(bundle)
-    skipped = ("model", "reference_image", "last_image", "reference_video", "picture_model", "loras", "dtype", "device")
+    given = ("reference_image", "last_image", "reference_video")
+    skipped = ("model", *given, "picture_model", "loras", "dtype", "device", "offload")
     settings = {
         field.name: getattr(request, field.name)
         for field in dataclasses.fields(request)
@@ -233,13 +250,6 @@ def _preview(models: Models, bundle: Bundle) -> Preview | None:
         return Preview.load(bundle.weights().vae, models.vae.latent_channels)
     except ValueError as error:
         raise RequestError("model", str(error)) from error
-
-
-def _remember(request: GenerationRequest, bundle: Bundle, reporter: Reporter) -> None:
-    """Keep how fast this was, for the next estimate."""
-    work = preflight.count(request, bundle)
-    speed.remember("sampling", work.key, work.sampling, reporter.timings.get("sampling", 0.0))
-    speed.remember("decoding", work.key, work.decoding, reporter.timings.get("decoding", 0.0))
 
 
 @contextmanager

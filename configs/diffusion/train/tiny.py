@@ -85,7 +85,7 @@ config = DiffusionTrainConfig(
             head_share=0.75,
         ),
         Stage(
-            steps=900,
+            steps=1150,
             mixture=(("1of49x144x256", 0.1), ("49x64x112", 1.0), ("49x144x256", 0.4)),
             tokens=3744,
             shift=12.0,
@@ -94,7 +94,7 @@ config = DiffusionTrainConfig(
             emphasis_fades=False,
         ),
         Stage(
-            steps=950,
+            steps=850,
             mixture=(
                 ("1of49x144x256", 0.4),
                 ("49x64x112", 0.3),

@@ -93,7 +93,7 @@ def image_to_video(browser: "Browser", url: str, length: str, seed: int, picture
     """A clip that starts from an image, with its crop."""
     page = visit(browser, url, "light")
     choose(page, length, seed)
-    page.set_input_files("#image input[type=file]", str(picture))
+    page.set_input_files("#reference-image input[type=file]", str(picture))
     page.wait_for_selector("#crop img")
     page.fill("#prompt textarea", IMAGE_PROMPT)
     page.click("#generate")

@@ -1,9 +1,11 @@
 """A queue that lives in the test's own process, for tests of the page: the protocol of JobQueue and one thread."""
 
+import hashlib
 import secrets
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,7 @@ class MemoryQueue:
         self._thread.start()
 
     def submit(self, request: GenerationRequest, owner: str) -> str:
-        job = JobView(secrets.token_urlsafe(16), owner, request.validated(), created=time.time())
-        self._wishes[job.id] = threading.Event()
-        self._update(job)
-        return job.id
+        return self._add(JobView(secrets.token_urlsafe(16), owner, request.validated(), created=time.time()))
 
     def view(self, job_id: str, owner: str) -> JobView | None:
         return next((job for job in self.jobs(owner) if job.id == job_id), None)
@@ -63,6 +62,54 @@ class MemoryQueue:
         shutil.rmtree(self._output_dir / job_id, ignore_errors=True)
         return True
 
+    def submit_batch(self, requests: Sequence[GenerationRequest], owner: str) -> tuple[str, list[str]]:
+        batch = secrets.token_urlsafe(16)
+        checked = [request.validated() for request in requests]
+        ids = [
+            self._add(JobView(secrets.token_urlsafe(16), owner, r, created=time.time(), batch=batch)) for r in checked
+        ]
+        return batch, ids
+
+    def batch(self, batch_id: str, owner: str) -> list[JobView]:
+        return [job for job in reversed(self.jobs(owner)) if job.batch == batch_id]
+
+    def pause(self, job_id: str, owner: str) -> bool:
+        return self._turned(job_id, owner, JobState.QUEUED, JobState.PAUSED)
+
+    def resume(self, job_id: str, owner: str) -> bool:
+        return self._turned(job_id, owner, JobState.PAUSED, JobState.QUEUED)
+
+    def move(self, job_id: str, owner: str, move: str) -> bool:
+        with self._change:
+            waiting = [job for job in self._jobs.values() if job.owner == owner and job.state is JobState.QUEUED]
+            place = next((i for i, job in enumerate(waiting) if job.id == job_id), None)
+            other = None if place is None else place + {"up": -1, "down": 1}[move]
+            if place is None or other is None or not 0 <= other < len(waiting):
+                return False
+            order = list(self._jobs)
+            a, b = (order.index(waiting[i].id) for i in (place, other))
+            order[a], order[b] = order[b], order[a]
+            self._jobs = {job_id: self._jobs[job_id] for job_id in order}
+        return True
+
+    def edit(self, job_id: str, owner: str, request: GenerationRequest) -> bool:
+        job = self.view(job_id, owner)
+        if job is None or job.state not in (JobState.QUEUED, JobState.PAUSED):
+            return False
+        self._update(replace(job, request=request.validated()))
+        return True
+
+    def duplicate(self, job_id: str, owner: str) -> str | None:
+        job = self.view(job_id, owner)
+        return None if job is None else self.submit(job.request, owner)
+
+    def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
+        job = self.view(job_id, owner)
+        if job is None:
+            return False
+        self._update(replace(job, pinned=pinned))
+        return True
+
     def everybodys(self) -> list[JobView]:
         with self._change:
             return list(self._jobs.values())
@@ -77,6 +124,18 @@ class MemoryQueue:
         with self._change:
             self._change.notify_all()
         self._thread.join(timeout=60)
+
+    def _add(self, job: JobView) -> str:
+        self._wishes[job.id] = threading.Event()
+        self._update(job)
+        return job.id
+
+    def _turned(self, job_id: str, owner: str, before: JobState, after: JobState) -> bool:
+        job = self.view(job_id, owner)
+        if job is None or job.state is not before:
+            return False
+        self._update(replace(job, state=after))
+        return True
 
     def _update(self, job: JobView) -> None:
         with self._change:
@@ -111,7 +170,13 @@ class MemoryQueue:
             return {"state": JobState.FAILED, "error": str(error)}
         except Exception:
             return {"state": JobState.FAILED, "error": "an unexpected error"}
-        return {"state": JobState.DONE, "files": tuple(files), "settings": result.settings, "notes": ()}
+        return {
+            "state": JobState.DONE,
+            "files": tuple(files),
+            "settings": result.settings,
+            "notes": (),
+            "sha256": _hashes(files),
+        }
 
     def _report(self, job_id: str, told: Progress) -> None:
         job = self._jobs[job_id]
@@ -120,3 +185,7 @@ class MemoryQueue:
         if told.preview is not None:
             job = replace(job, preview=told.preview, preview_number=job.preview_number + 1)
         self._update(job)
+
+
+def _hashes(files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)

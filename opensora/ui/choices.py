@@ -7,55 +7,22 @@ from opensora.models import zoo
 from opensora.models.text.prompts import MOTION_WORDS, transform_aes
 from opensora.pipelines.bundle import of_preset
 from opensora.pipelines.request import CAMERA_MOTIONS
+from opensora.ui.words import Words
 
 Choice = tuple[str, str]
 
-FROM_PROMPT: Choice = ("As the prompt says", "")
-
-STILL: Choice = ("Still image · 1 frame", "1f")
-LENGTHS: dict[str, list[Choice]] = {
-    "1.2": [
-        STILL,
-        ("2.1 s · 51 frames", "51f"),
-        ("4.2 s · 102 frames", "102f"),
-        ("8.5 s · 204 frames", "204f"),
-    ],
-    "1.3": [
-        STILL,
-        ("0.7 s · 17 frames", "17f"),
-        ("1.4 s · 33 frames", "33f"),
-        ("2 s · 49 frames", "49f"),
-        ("4 s · 97 frames", "97f"),
-        ("8 s · 193 frames", "193f"),
-        ("15 s · 353 frames", "353f"),
-    ],
-    "flux": [STILL],
-    "2.0": [
-        STILL,
-        ("1.4 s · 33 frames", "33f"),
-        ("2.7 s · 65 frames", "65f"),
-        ("4 s · 97 frames", "97f"),
-        ("5.4 s · 129 frames", "129f"),
-    ],
+FRAMES: dict[str, tuple[int, ...]] = {
+    "1.2": (1, 51, 102, 204),
+    "1.3": (1, 17, 33, 49, 97, 193, 353),
+    "flux": (1,),
+    "2.0": (1, 33, 65, 97, 129),
 }
-"""By generation of the networks, at 24 frames a second."""
+"""Lengths of a clip by generation of the networks."""
+FPS = 24
 USUAL_LENGTH: dict[str, str] = {"1.2": "51f", "1.3": "49f", "2.0": "65f", "flux": "1f"}
 """Where the page starts."""
 
-CAMERA: list[Choice] = [FROM_PROMPT, *((motion.capitalize(), motion) for motion in CAMERA_MOTIONS)]
-MOTION: list[Choice] = [FROM_PROMPT, *((f"{score} · {word}", str(score)) for score, word in MOTION_WORDS.items())]
-AESTHETIC: list[Choice] = [
-    FROM_PROMPT,
-    *((f"{score:g} · {transform_aes(score)}", f"{score:g}") for score in (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)),
-]
-
-PICTURES: list[Choice] = [
-    ("None: the video is made at once", ""),
-    *((f"Painted by {preset.title.split(',')[0]}", preset.name) for preset in zoo.PRESETS.values()
-      if preset.modes == ("t2i",)),
-]  # fmt: skip
-"""Models that paint the first picture."""
-
+AESTHETICS = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)
 EXAMPLES: list[str] = [
     "a red ball rolls to the right over a green meadow, rain",
     "a yellow star spins above the sea",
@@ -83,7 +50,7 @@ class Defaults:
 class Offer:
     """What the page asks for with a model."""
 
-    lengths: list[Choice]
+    frames: tuple[int, ...]
     """Lengths of a clip."""
     length: str
     """The one that it starts with."""
@@ -93,10 +60,16 @@ class Offer:
     """Whether an aesthetic score can be chosen."""
     loops: bool
     """Whether a clip can be made in parts."""
+    first_image: bool
+    """Whether a first frame can be given."""
     last_image: bool
     """Whether a last frame can be given."""
-    video: bool
-    """Whether a clip can be given."""
+    extend: bool
+    """Whether a clip can be given that goes on."""
+    lead: bool
+    """Whether a clip can be given that the new one leads to."""
+    circle: bool
+    """Whether a clip can end as it begins."""
     picture: bool
     """Whether another model may paint the first picture."""
 
@@ -109,32 +82,91 @@ def offer(model: str) -> Offer:
         cond_types = card.cond_types
     except ValueError:  # the sentence comes with the cost line and when Generate is pressed
         cond_types = ("i2v_head",)
+    given = cond_types if "i2v" in preset.modes else ()
     captions = preset.family in ("1.2", "1.3")
     return Offer(
-        lengths=LENGTHS[preset.family],
+        frames=FRAMES[preset.family],
         length=USUAL_LENGTH[preset.family],
         camera=captions,
         aesthetic=captions,
         loops=captions,
-        last_image="i2v_tail" in cond_types and "i2v" in preset.modes,
+        first_image=bool(given),
+        last_image="i2v_tail" in given,
+        extend="v2v_head" in given,
+        lead="v2v_tail" in given,
+        circle="i2v_loop" in given,
         picture=preset.family == "2.0",
-        video="i2v" in preset.modes and any(kind.startswith("v2v") for kind in cond_types),
     )
 
 
-def models() -> list[Choice]:
+def able(slot: str) -> str | None:
+    """Title of a model that takes what a slot of :class:`Offer` gives; of those on this machine if there are any."""
+    fit = [preset for name, preset in zoo.PRESETS.items() if getattr(offer(name), slot)]
+    here = [preset for preset in fit if zoo.status(preset).installed]
+    return min((preset.title for preset in here or fit), key=len, default=None)
+
+
+def fit(slot: str, model: object) -> str:
+    """Name of a model that takes what a slot gives: the given one, one of its generation, or one that is here."""
+    names = [name for name in zoo.PRESETS if getattr(offer(name), slot)]
+    if model in names:
+        return str(model)
+    family = zoo.PRESETS[model].family if isinstance(model, str) and model in zoo.PRESETS else None
+    akin = [name for name in names if zoo.PRESETS[name].family == family]
+    here = [name for name in names if zoo.status(zoo.PRESETS[name]).installed]
+    return next(iter([*akin, *here, *names]))
+
+
+def lengths(w: Words, frames: tuple[int, ...]) -> list[Choice]:
+    """Lengths in seconds and frames."""
+    return [(length_label(w, count), f"{count}f") for count in frames]
+
+
+def length_label(w: Words, frames: int) -> str:
+    """Such as ``2 s · 49 frames``."""
+    if frames == 1:
+        return w("length.still")
+    return w("length.clip", seconds=f"{frames / FPS:.1f}".removesuffix(".0"), frames=frames)
+
+
+def cameras(w: Words) -> list[Choice]:
+    """Camera motions."""
+    return [(w("free"), ""), *((w(f"camera.{motion}"), motion) for motion in CAMERA_MOTIONS)]
+
+
+def motions(w: Words) -> list[Choice]:
+    """Motion scores."""
+    return [(w("free"), ""), *((f"{n} · {w(f'score.{word}')}", str(n)) for n, word in MOTION_WORDS.items())]
+
+
+def aesthetics(w: Words) -> list[Choice]:
+    """Aesthetic scores."""
+    scores = [(f"{score:g} · {w(f'score.{transform_aes(score)}')}", f"{score:g}") for score in AESTHETICS]
+    return [(w("free"), ""), *scores]
+
+
+def pictures(w: Words) -> list[Choice]:
+    """Models that paint the first picture."""
+    painters = [preset for preset in zoo.PRESETS.values() if preset.modes == ("t2i",)]
+    painted = [(w("picture.by", model=preset.title.split(",")[0]), preset.name) for preset in painters]
+    return [(w("picture.none"), ""), *painted]
+
+
+def models(w: Words) -> list[Choice]:
     """Every model with whether it is bundled, here, or still to be downloaded."""
-    return [(f"{preset.title} · {_whereabouts(preset)}", preset.name) for preset in zoo.PRESETS.values()]
+    return [(f"{preset.title} · {whereabouts(w, preset)}", preset.name) for preset in zoo.PRESETS.values()]
 
 
-def _whereabouts(preset: zoo.Preset) -> str:
+def whereabouts(w: Words, preset: zoo.Preset) -> str:
+    """Whether a model is here, and what it needs."""
     state = zoo.status(preset)
     if preset.bundled:
-        return "bundled, runs on any machine" if state.installed else "bundled, but its files are missing"
-    needs = "" if preset.peak_gpu_bytes is None else f", needs a {preset.peak_gpu_bytes / 1e9:.0f} GB GPU"
-    if state.installed:
-        return f"downloaded{needs}"
-    return f"{state.bytes_to_download / 1e9:.0f} GB to download{needs}"
+        return w("model.bundled" if state.installed else "model.broken")
+    gigabytes = f"{state.bytes_to_download / 1e9:.0f}"
+    here = w("model.downloaded") if state.installed else w("model.absent", gigabytes=gigabytes)
+    if preset.peak_gpu_bytes is None:
+        return here
+    return f"{here}, {w('model.gpu', gigabytes=f'{preset.peak_gpu_bytes / 1e9:.0f}')}"
 
 
 def resolutions(model: str) -> list[Choice]:
@@ -142,12 +174,12 @@ def resolutions(model: str) -> list[Choice]:
     return [(name, name) for name in zoo.PRESETS[model].resolutions]
 
 
-def ratios(resolution: str) -> list[Choice]:
+def ratios(w: Words, resolution: str) -> list[Choice]:
     """Aspect ratios, width:height, with the pixel size."""
     choices = []
     for ratio in aspect_ratios(resolution):
         height, width = pixel_size(resolution, ratio)
-        shape = "square" if height == width else "wide" if width > height else "upright"
+        shape = w("shape.square" if height == width else "shape.wide" if width > height else "shape.upright")
         choices.append((f"{ratio} {shape} · {width} × {height}", ratio))
     return choices
 

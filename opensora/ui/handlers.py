@@ -4,69 +4,44 @@ No handler waits for a generation: Generate queues a job and returns, a timer po
 again after a reload through the id kept in the browser. Torch is loaded by the first handler that needs it.
 """
 
+import dataclasses
 import logging
-import secrets
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from opensora.datasets.aspect import closest_aspect_ratio, pixel_size
-from opensora.datasets.image_io import load_image
-from opensora.jobs.queue import JobQueue, JobView
+from opensora.jobs.order import Move
+from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.models import zoo
 from opensora.pipelines.image_first import bundles
 from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
-from opensora.ui import choices, render
-from opensora.ui.picture import clip_file
+from opensora.ui import fields, history, render, restore, several, waiting
+from opensora.ui.browser import Browser, identity, job_of, owner_of, words_of
+from opensora.ui.model_list import Checks, listed, self_test
+from opensora.ui.said import problem
+from opensora.ui.several import Several, batch_of
+from opensora.ui.wildcards import expand
+from opensora.ui.words import Words
 
 log = logging.getLogger(__name__)
 
-FIELDS = (
-    "prompt",
-    "reference_image",
-    "last_image",
-    "reference_video",
-    "model",
-    "resolution",
-    "aspect_ratio",
-    "length",
-    "motion_score",
-    "camera_motion",
-    "aesthetic_score",
-    "steps",
-    "guidance",
-    "image_guidance",
-    "negative_prompt",
-    "seed",
-    "num_videos",
-    "loops",
-    "picture_model",
-)
-"""Names of the inputs, in the order in which the page hands them over."""
-
-FOLLOWING = (
-    "resolution",
-    "aspect_ratio",
-    "steps",
-    "guidance",
-    "image_guidance",
-    "length",
-    "camera_motion",
-    "aesthetic_score",
-    "loops",
-    "last_image",
-    "reference_video",
-    "picture_model",
-)
-"""Inputs that follow the model."""
-
-SOMETHING = "a clip"
-"""Stands for an empty prompt when only the cost is asked."""
-
-Browser = dict[str, Any]
-"""What the browser keeps: ``owner``, an unguessable id, and ``job``, the id of the job that is shown."""
+PARTS = ("panel", "progress", "announcement", "waiting", "history")
+"""Parts of the screen that are HTML."""
+CONTROLS = 4
+"""Timer, Generate, Cancel and search."""
+SCREEN = 1 + len(PARTS) + CONTROLS
+"""Number of outputs of :meth:`Handlers.poll`."""
+KEPT = ("query", "most", "pair", "editing")
+"""What of :data:`Shown` a person chose."""
+SHOWING = ("show", "sheet", "stop-batch", "promote", "again", "self-test")
+"""Buttons after which another job or batch is shown."""
+REMEMBERED = 20
+"""Second runs whose first one a browser remembers."""
+Shown = dict[str, Any]
+"""What a page shows already, by part, and what a person looks at: ``query`` and ``most`` of the history, the ``pair``
+that is compared, and ``editing``, the waiting job that Generate replaces."""
 
 
 @dataclass
@@ -74,258 +49,263 @@ class Handlers:
     """Handlers bound to one job queue."""
 
     queue: JobQueue
+    checks: Checks = field(default_factory=Checks)
 
-    def request(self, *values: Any) -> GenerationRequest:
-        """Settings of the page -> request.
+    @property
+    def several(self) -> Several:
+        """What is done with several clips at once."""
+        return Several(self.queue)
 
-        Raises:
-            RequestError: a value is no number where it has to be one.
-        """
-        fields = dict(zip(FIELDS, values, strict=True))
-        motion, aesthetic = fields["motion_score"], fields["aesthetic_score"]
-        return GenerationRequest(
-            prompt=fields["prompt"] or "",
-            **{k: fields[k] for k in ("reference_image", "last_image", "reference_video")},
-            **{k: fields[k] for k in ("model", "resolution", "aspect_ratio", "length")},
-            motion_score=int(motion) if motion else None,
-            aesthetic_score=float(aesthetic) if aesthetic else None,
-            camera_motion=fields["camera_motion"] or None,
-            picture_model=fields["picture_model"] or None,
-            steps=whole("steps", fields["steps"]),
-            guidance=fields["guidance"],
-            image_guidance=fields["image_guidance"],
-            negative_prompt=fields["negative_prompt"] or "",
-            seed=whole("seed", fields["seed"]),
-            num_videos=whole("videos", fields["num_videos"]) or 1,
-            loops=whole("loops", fields["loops"]) or 1,
-        )
-
-    def generate(self, browser: Browser | None, shown: dict[str, str], *values: Any) -> tuple[Any, ...]:
-        """Queue a job; returns the browser's state, why it was refused, and the screen.
+    def generate(self, browser: Browser | None, shown: Shown, *values: Any) -> tuple[Any, ...]:
+        """Queue a job, or put it in place of the waiting one that is edited; returns the browser's state, why it was
+        refused, and the screen.
 
         When a request cannot be served nothing else changes. While a job runs, the panel stays with it and the new one
-        waits in the strip.
+        waits in the list.
         """
         browser = identity(browser)
         try:
-            request = self.request(*values).validated()
-            for bundle in bundles(request):
-                require_weights(bundle)
+            request = servable(fields.request_of([expand(values[0] or "", random.SystemRandom()), *values[1:]]))
+            if (edited := shown.get("editing")) is not None:
+                return self._edited(browser, {**shown, "editing": None}, edited, request)
             job_id = self.queue.submit(request, browser["owner"])
         except RequestError as error:
-            return browser, render.problem(str(error)), *(gr.skip() for _ in range(SCREEN))
+            return browser, problem(words_of(browser), str(error)), *skipped()
+        return self.queued(browser, shown, job_id)
+
+    def _edited(self, browser: Browser, shown: Shown, job_id: str, request: GenerationRequest) -> tuple[Any, ...]:
+        w = words_of(browser)
+        done = self.queue.edit(job_id, browser["owner"], request)
+        return browser, "" if done else problem(w, w("edit.late")), *self.poll(browser, shown)
+
+    def queued(self, browser: Browser, shown: Shown, job_id: str) -> tuple[Any, ...]:
+        """A job was queued: show it, unless another one is being made."""
         present = self.view(browser)
         if present is None or present.state.finished:
-            browser = {**browser, "job": job_id}
+            browser = {**browser, "job": job_id, "batch": None}
         return browser, "", *self.poll(browser, shown)
 
-    def poll(self, browser: Browser | None, shown: dict[str, str]) -> tuple[Any, ...]:
-        """The screen: what is shown, panel, progress, announcement, recent jobs, timer and both buttons.
+    def poll(self, browser: Browser | None, shown: Shown) -> tuple[Any, ...]:
+        """The screen: what is shown, panel, progress, announcement, waiting jobs, history, timer and both buttons.
 
         Args:
             shown: what the page shows already; a part that would not change is left alone, so that a playing video or
                 preview is not started again.
         """
-        view = self.view(browser)
-        jobs = self.queue.jobs((browser or {}).get("owner") or "")
+        w, view, sheet = words_of(browser), self.view(browser), batch_of(self.queue, browser)
+        jobs = self.queue.jobs(owner_of(browser))
+        ended = any(job.state.finished for job in jobs)
         busy = any(not job.state.finished for job in jobs)
         present = view is not None and not view.state.finished
+        stopping = view is not None and view.stopping
+        editing = any(job.id == shown.get("editing") and not job.state.finished for job in jobs)
         new = {
-            "panel": "" if view is None else f"{view.id} {view.state} {view.preview_number}",
-            "progress": "" if view is None else render.progress(view),
-            "announcement": render.announcement(view),
-            "recent": render.recent(jobs, None if view is None else view.id),
-            "controls": f"{busy} {present} {view is not None and view.stopping}",
+            **shown,
+            "panel": _seen(*sheet) if sheet else "" if view is None else _seen(view),
+            "progress": "" if view is None or sheet else render.progress(w, view),
+            "announcement": render.announcement(w, view),
+            "waiting": waiting.listed(w, jobs, None if view is None else view.id, shown.get("editing")),
+            "history": history.shelf(w, jobs, job_of(browser), history.Look.of(shown)),
+            "controls": f"{busy} {present} {stopping} {editing} {ended}",
         }
-        parts: list[Any] = [gr.skip()] * 4
-        if new["panel"] != shown.get("panel"):
-            parts[0] = render.empty(nothing_here()) if view is None else render.panel(view)
-        for place, name in enumerate(("progress", "announcement", "recent"), start=1):
+        parts: list[Any] = [gr.skip()] * len(PARTS)
+        for place, name in enumerate(PARTS):
             if new[name] != shown.get(name):
                 parts[place] = new[name]
+        if new["panel"] != shown.get("panel"):
+            parts[0] = several.sheet(w, browser, sheet) if sheet else self._panel(w, browser, view)
         if new["controls"] == shown.get("controls"):
-            return new, *parts, *(gr.skip() for _ in range(3))
-        return new, *parts, *_controls(busy, present, stopping=view is not None and view.stopping)
+            return new, *parts, *(gr.skip() for _ in range(CONTROLS))
+        return (
+            new,
+            *parts,
+            *_controls(w, busy, present, stopping, editing),
+            gr.update(visible=ended, label=w("history"), placeholder=w("history.search")),
+        )
 
-    def open(self, browser: Browser | None) -> tuple[Any, ...]:
-        """A page was opened or reloaded: give it an identity, show its jobs again, and list the models anew."""
+    def _panel(self, w: Words, browser: Browser | None, view: JobView | None) -> str:
+        """The large panel without a batch."""
+        if view is None:
+            return render.empty(w, nothing_here(w))
+        more = "" if view.state is not JobState.DONE else restore.copies(w, view)
+        before = again_of(browser).get(view.id)
+        if before is not None and view.state is JobState.DONE:
+            more = restore.compared(w, self.queue.view(before, owner_of(browser)), view) + more
+        return render.panel(w, view, more)
+
+    def act(self, browser: Browser | None, shown: Shown, event: gr.EventData) -> tuple[Any, ...]:
+        """A button of a panel was pressed; returns the browser's state, a refusal, and the screen."""
         browser = identity(browser)
-        return browser, gr.update(choices=choices.models()), *self.poll(browser, {})
+        act, job_id = str(event.act), str(getattr(event, "job", ""))
+        try:
+            if act in SHOWING:
+                browser = self._shown(browser, act, job_id, event)
+            elif act in ("more", "compare", "uncompare", "leave"):
+                shown = looked(shown, act, job_id)
+            else:
+                self._change(act, job_id, browser["owner"])
+        except RequestError as error:
+            return browser, problem(words_of(browser), str(error)), *skipped()
+        return browser, "", *self.poll(browser, shown)
 
-    def show(self, browser: Browser | None, shown: dict[str, str], event: gr.EventData) -> tuple[Any, ...]:
-        """A job in the strip was clicked: show it."""
-        browser = {**identity(browser), "job": str(event.job)}
-        return browser, *self.poll(browser, shown)
+    def _shown(self, browser: Browser, act: str, job_id: str, event: gr.EventData) -> Browser:
+        """Another job or batch is shown, which may be a new one."""
+        owner = browser["owner"]
+        match act:
+            case "show":
+                return {**browser, "job": job_id, "batch": None}
+            case "sheet":
+                return {**browser, "batch": str(getattr(event, "batch", ""))}
+            case "stop-batch":
+                self.several.stop(browser)
+                return browser
+            case "promote":
+                return self.several.promote(browser, job_id)
+        if act == "self-test":
+            request = servable(GenerationRequest(**self_test(str(getattr(event, "name", "")))))
+            return {**browser, "job": self.queue.submit(request, owner), "batch": None}
+        view = self.queue.view(job_id, owner)
+        if view is None or view.state is not JobState.DONE:
+            return browser
+        request = dataclasses.replace(view.request, seed=(view.settings or {}).get("seed", view.request.seed))
+        new = self.queue.submit(request, owner)
+        kept = [*again_of(browser).items(), (new, view.id)][-REMEMBERED:]
+        return {**browser, "job": new, "batch": None, "again": dict(kept)}
 
-    def cancel(self, browser: Browser | None, shown: dict[str, str]) -> tuple[Any, ...]:
+    def check(self, browser: Browser | None, event: gr.EventData | None = None) -> tuple[Any, str]:
+        """Look at a model's files where that was asked for; returns the timer of the list, and the list."""
+        if event is not None and str(event.act) == "check":
+            self.checks.begin(str(getattr(event, "name", "")))
+        return gr.Timer(active=self.checks.busy), listed(words_of(browser), self.checks)
+
+    def _change(self, act: str, job_id: str, owner: str) -> None:
+        """Change something about a job; nothing where its owner has none of that id, or it is past that."""
+        match act:
+            case "remove":
+                self.queue.cancel(job_id, owner)
+            case "delete":
+                self.queue.remove(job_id, owner)
+            case "pin" | "unpin":
+                self.queue.pin(job_id, owner, act == "pin")
+            case "pause":
+                self.queue.pause(job_id, owner)
+            case "resume":
+                self.queue.resume(job_id, owner)
+            case "up" | "down":
+                self.queue.move(job_id, owner, Move(act))
+            case "duplicate":
+                self.queue.duplicate(job_id, owner)
+
+    def cancel(self, browser: Browser | None, shown: Shown) -> tuple[Any, ...]:
         """Ask the job that is shown to stop."""
-        browser = identity(browser)
-        self.queue.cancel(browser.get("job") or "", browser["owner"])
+        self.queue.cancel(job_of(browser), owner_of(browser))
         return self.poll(browser, shown)
 
-    def reuse(self, browser: Browser | None, event: gr.EventData) -> list[Any]:
-        """All inputs as they were for a job, with the seed that was used."""
-        view = self.queue.view(str(event.reuse), (browser or {}).get("owner") or "")
-        if view is None:
-            return [gr.skip()] * len(FIELDS)
-        values: dict[str, Any] = {name: getattr(view.request, name) for name in FIELDS}
-        for name in ("motion_score", "aesthetic_score"):
-            values[name] = "" if values[name] is None else f"{values[name]:g}"
-        for name in ("camera_motion", "picture_model"):
-            values[name] = values[name] or ""
-        values["seed"] = str((view.settings or {}).get("seed", ""))
-        following = of_model(values["model"])
-        following["aspect_ratio"]["choices"] = choices.ratios(values["resolution"])
-        offered = following["length"]["choices"]
-        if values["length"] not in [value for _, value in offered]:
-            following["length"]["choices"] = [*offered, (str(values["length"]), values["length"])]
-        if values["reference_video"] is not None:
-            values["reference_video"] = clip_file(values["reference_video"])
-        for name, update in following.items():
-            values[name] = gr.update(**{**update, "value": values[name]})
-        return [values[name] for name in FIELDS]
+    def search(self, browser: Browser | None, shown: Shown, query: str | None) -> tuple[Any, ...]:
+        """Show the part of the history whose prompts hold some words."""
+        return self.poll(browser, {**shown, "query": (query or "")[:200], "most": history.MOST})
 
-    def preflight(self, *values: Any) -> str:
+    def preflight(self, browser: Browser | None, *values: Any) -> str:
         """The cost of the present settings, or why they cannot be used."""
-        from opensora.pipelines.preflight import estimate
+        from opensora.pipelines.verdict import preflight
 
+        w = words_of(browser)
         try:
-            filled = (values[0] if (values[0] or "").strip() else SOMETHING, *values[1:])
-            return render.cost(estimate(self.request(*filled)))
+            filled = (values[0] if (values[0] or "").strip() else w("prompt.example"), *values[1:])
+            return render.verdict(w, preflight(fields.request_of(filled)))
         except RequestError as error:
-            return render.problem(str(error), "These settings cannot be used.")
+            return problem(w, str(error), "cost.refused")
+
+    def fit(self, browser: Browser | None, *values: Any) -> tuple[Any, ...]:
+        """The nearest settings that this machine can serve: what changed or why there are none, and all inputs."""
+        from opensora.pipelines.fit import fit
+
+        w = words_of(browser)
+        named = dict(zip(fields.FIELDS, values, strict=True))
+        try:
+            filled = (values[0] if (values[0] or "").strip() else w("prompt.example"), *values[1:])
+            found = fit(fields.request_of(filled))
+        except RequestError as error:
+            return problem(w, str(error), "cost.refused"), *(gr.skip() for _ in values)
+        changed = {k: v for k, v in fields.values_of(found.request).items() if k in found.changes}
+        if "length" in found.changes and isinstance(changed["length"], int):
+            changed["length"] = f"{changed['length']}f"
+        told = "".join(f"<p class='os-note' role='status'>{sentence}</p>" for sentence in found.sentences)
+        return told, *fields.filled(w, named | changed).values()
 
     def view(self, browser: Browser | None) -> JobView | None:
         """The job that a browser shows, if it is its own and still known."""
-        browser = browser or {}
-        return self.queue.view(browser.get("job") or "", browser.get("owner") or "")
+        return self.queue.view(job_of(browser), owner_of(browser))
 
 
-SCREEN = 8
-"""Number of outputs of :meth:`Handlers.poll`."""
+def looked(shown: Shown, act: str, job_id: str) -> Shown:
+    """What is looked at changes: more of the history, two clips side by side, or no waiting job that is edited."""
+    match act:
+        case "more":
+            return {**shown, "most": (shown.get("most") or history.MOST) + history.MOST}
+        case "compare":
+            return {**shown, "pair": history.chosen(shown.get("pair") or [], job_id)}
+        case "uncompare":
+            return {**shown, "pair": []}
+    return {**shown, "editing": None}
 
 
-def identity(browser: Browser | None) -> Browser:
-    """The browser's own state, with an unguessable owner id."""
-    if isinstance(browser, dict) and isinstance(browser.get("owner"), str):
-        return browser
-    return {"owner": secrets.token_urlsafe(16), "job": None}
+def servable(request: GenerationRequest) -> GenerationRequest:
+    """A request with everything checked, for weights that are here.
+
+    Raises:
+        RequestError: it cannot be served.
+    """
+    request = request.validated()
+    for bundle in bundles(request):
+        require_weights(bundle)
+    return request
 
 
-def nothing_here() -> str:
+def skipped() -> list[Any]:
+    """The screen stays as it is."""
+    return [gr.skip() for _ in range(SCREEN)]
+
+
+def nothing_here(w: Words) -> str:
     """Why nothing can be generated on this machine; empty when some model is here."""
     presets = list(zoo.PRESETS.values())
     if any(zoo.status(preset).installed for preset in presets):
         return ""
-    return f"No model is on this machine. {presets[0].title}: {zoo.how_to_get(presets[0])}"
+    return w("none.here", model=presets[0].title, how=zoo.how_to_get(presets[0]))
 
 
-def choose_model(name: str) -> list[Any]:
-    """The inputs of :data:`FOLLOWING` for a model: its choices and its own numbers; what it cannot be asked for is
-    emptied and hidden."""
-    return [gr.update(**update) for update in of_model(name).values()]
-
-
-def of_model(name: str) -> dict[str, dict[str, Any]]:
-    """What changes in each input of :data:`FOLLOWING`."""
-    resolution = zoo.PRESETS[name].resolutions[0]
-    own, offer = choices.defaults(name), choices.offer(name)
-    updates: dict[str, dict[str, Any]] = {
-        "resolution": {"choices": choices.resolutions(name), "value": resolution},
-        "aspect_ratio": {"choices": choices.ratios(resolution), "value": "16:9"},
-        "steps": {"value": own.steps},
-        "guidance": {"value": own.guidance},
-        "image_guidance": {"value": own.image_guidance},
-        "length": {"choices": offer.lengths, "value": offer.length},
-    }
-    shown = (
-        ("camera_motion", offer.camera, ""),
-        ("aesthetic_score", offer.aesthetic, ""),
-        ("loops", offer.loops, 1),
-        ("last_image", offer.last_image, None),
-        ("reference_video", offer.video, None),
-        ("picture_model", offer.picture, ""),
-    )
-    for field, is_offered, nothing in shown:
-        updates[field] = {"visible": is_offered} | ({} if is_offered else {"value": nothing})
-    assert tuple(updates) == FOLLOWING
-    return updates
-
-
-def choose_resolution(resolution: str, ratio: str) -> Any:
-    """Aspect ratios with the pixel sizes of a resolution."""
-    offered = choices.ratios(resolution)
-    values = [value for _, value in offered]
-    return gr.update(choices=offered, value=ratio if ratio in values else values[0])
-
-
-def choose_image(path: str | None, resolution: str) -> tuple[Any, str]:
-    """A dropped image picks the closest aspect ratio; returns it and the picture of the crop, or what is wrong."""
-    try:
-        image = _read(path)
-    except ValueError as error:
-        return gr.skip(), render.problem(str(error), "This image cannot be used.")
-    if image is None:
-        return gr.skip(), ""
-    ratio = closest_aspect_ratio(image.width, image.height, resolution)
-    return gr.update(value=ratio), _crop(image, resolution, ratio)
-
-
-def show_crop(path: str | None, resolution: str, ratio: str) -> str:
-    """The picture of the crop for another aspect ratio or resolution."""
-    try:
-        image = _read(path)
-    except ValueError as error:
-        return render.problem(str(error), "This image cannot be used.")
-    return "" if image is None else _crop(image, resolution, ratio)
-
-
-def machine() -> str:
+def machine(browser: Browser | None) -> str:
     """What this server computes on."""
     from opensora.pipelines.plan import choose_device, device_name
 
     device = choose_device(None)
-    return render.machine(device_name(device), gpu=device.type != "cpu")
+    return render.machine(words_of(browser), device_name(device), gpu=device.type != "cpu")
 
 
-def whole(name: str, value: Any) -> int | None:
-    """A whole number that was typed or chosen; ``None`` where nothing was.
-
-    Raises:
-        RequestError: it is no whole number.
-    """
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    try:
-        number = int(value) if isinstance(value, str) else value
-        if number != int(number):
-            raise ValueError
-    except (ValueError, OverflowError, TypeError):
-        empty = "; leave it empty for a random one." if name == "seed" else "."
-        shown = value[:40] if isinstance(value, str) else type(value).__name__
-        raise RequestError(name, f"Got the {name} {shown}; expected a whole number{empty}") from None
-    return int(number)
-
-
-def _read(path: str | None) -> Image.Image | None:
-    return load_image(path) if path else None
-
-
-def _crop(image: Image.Image, resolution: str, ratio: str) -> str:
-    height, width = pixel_size(resolution, ratio)
-    return render.crop(image, width, height, ratio)
-
-
-def _controls(busy: bool, present: bool, stopping: bool) -> tuple[Any, ...]:
+def _controls(w: Words, busy: bool, present: bool, stopping: bool, editing: bool) -> tuple[Any, ...]:
     """Timer, Generate button and Cancel button.
 
     Args:
         busy: some job of this browser is unfinished.
         present: the one that is shown is.
         stopping: it was asked to stop.
+        editing: Generate replaces a waiting job.
     """
+    generate = "edit.save" if editing else "generate.more" if busy else "generate"
     return (
         gr.Timer(active=busy),
-        gr.update(value="Add to queue" if busy else "Generate"),
-        gr.update(visible=present, interactive=not stopping, value="Stopping …" if stopping else "Cancel"),
+        gr.update(value=w(generate)),
+        gr.update(visible=present, interactive=not stopping, value=w("cancel.busy" if stopping else "cancel")),
     )
+
+
+def again_of(browser: Browser | None) -> dict[str, str]:
+    """Jobs that were run again, and which job each repeats."""
+    again = browser.get("again") if isinstance(browser, dict) else None
+    return {str(k): str(v) for k, v in again.items()} if isinstance(again, dict) else {}
+
+
+def _seen(*jobs: JobView) -> str:
+    """What of jobs a panel shows; it is drawn anew when this changes."""
+    return " ".join(f"{job.id} {job.state} {job.preview_number} {job.pinned}" for job in jobs)

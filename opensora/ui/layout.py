@@ -1,43 +1,27 @@
-"""The page: prompt first, one Generate button, the result beside it."""
+"""The page: prompt first, one Generate button, the result beside it, everything else below."""
 
+import secrets
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
 from opensora.jobs.queue import JobQueue
-from opensora.models import zoo
-from opensora.ui import choices, handlers, render
-from opensora.ui.handlers import FIELDS, Handlers
-from opensora.ui.improve import add_improve
-from opensora.ui.picture import clip_input, reference_input
+from opensora.ui import again, choices, fields, handlers, improve, languages, restore, strip
+from opensora.ui.browser import Browser, words_of
+from opensora.ui.composer import Composer, add_composer
+from opensora.ui.events import CLICKS, LATEST, NOTHING, QUIET, TO_COMPOSER, TO_RESULT
+from opensora.ui.fields import FIELDS, FOLLOWING
+from opensora.ui.handlers import Handlers
+from opensora.ui.labels import Labels
+from opensora.ui.people import answering, own, pressed
+from opensora.ui.screen import Screen, add_screen
+from opensora.ui.wildcards import surprise
+from opensora.ui.words import ENGLISH
 
 STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 0.5
 BROWSER_KEY = "opensora-page"
-
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-"""Of every event: the page draws its own progress and is no API. Handlers are quick, so each is answered in its own
-request: answers that come through gradio's queue share one stream per visitor, and an event that begins in the moment
-in which that stream is closed for want of others is never answered."""
-LATEST: dict[str, Any] = {**QUIET, "show_progress": "minimal", "trigger_mode": "always_last"}
-"""Of events that work out a note on the settings: the old one is dim until the new one is there."""
-
-TO_RESULT = "() => { if (innerWidth < 820) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
-"""On a small screen the result is below the settings: go there."""
-NOTHING = "() => ['']"
-"""Empties a note."""
-CLICKS = """
-element.addEventListener('click', event => {
-  const target = event.target.closest('[data-job], [data-reuse]');
-  if (target) trigger('click', {...target.dataset});
-});"""
-"""A click on a button inside a panel, with what the button is for."""
-LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
-"""Makes a panel one whose changes are read out."""
-
-Inputs = dict[str, Any]
-"""Components by the name of their field; gradio adds their events at run time."""
 
 
 def theme() -> gr.themes.Base:
@@ -64,143 +48,41 @@ def theme() -> gr.themes.Base:
 
 def create_demo(queue: JobQueue, default_model: str = "tiny") -> gr.Blocks:
     """Build the page over a job queue; nothing runs until it is served."""
-    acts = Handlers(queue)
-    with gr.Blocks(title="Open-Sora", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
-        browser = gr.BrowserState(None, storage_key=BROWSER_KEY, secret=BROWSER_KEY)
-        shown = gr.State({})
-        timer = gr.Timer(POLL_SECONDS, active=False)
+    acts, labels = Handlers(queue), Labels()
+    blocks = gr.Blocks(title="Open-Sora", analytics_enabled=False, delete_cache=(3600, 86400))
+    demo: Any = blocks
+    with blocks:
+        browser: Any = gr.BrowserState(None, storage_key=BROWSER_KEY, secret=BROWSER_KEY)
+        shown: Any = gr.State({})
+        timer: Any = gr.Timer(POLL_SECONDS, active=False)
         with gr.Row(elem_classes="os-head"):
-            gr.HTML("<header><h1>Open-Sora</h1><p>Text and images to video, on your own machine.</p></header>")
-            chip = gr.HTML("", elem_id="machine")
+            head: Any = gr.HTML(languages.head(ENGLISH), elem_id="head", js_on_load=CLICKS)
+            chip: Any = gr.HTML("", elem_id="machine")
         with gr.Row(elem_classes="os-main"):
             with gr.Column(scale=5, min_width=320, elem_classes="os-left"):
-                inputs, generate, cancel, notes = _inputs(default_model)
+                composer = add_composer(labels, default_model)
             with gr.Column(scale=6, min_width=320, elem_classes="os-right", elem_id="result"):
-                with gr.Column(elem_classes="os-card"):
-                    panel = gr.HTML(render.empty(), elem_id="panel", js_on_load=CLICKS)
-                    progress = gr.HTML("", elem_id="progress", js_on_load=None)
-                announcement = gr.HTML("", elem_id="announcement", js_on_load=LIVE)
-                recent = gr.HTML("", elem_id="recent", js_on_load=CLICKS)
-        examples = _examples()
-        values = [inputs[name] for name in FIELDS]
-        screen = [shown, panel, progress, announcement, recent, timer, generate, cancel]
-        submit: dict[str, Any] = {"fn": acts.generate, "inputs": [browser, shown, *values], **QUIET}
-        submit["outputs"] = [browser, notes.refusal, *screen]
-        for text, button in examples:
-            event = button.click(lambda text=text: text, None, inputs["prompt"], **QUIET)
-            event.then(**submit).then(js=TO_RESULT, **QUIET)
-        for listen in (generate.click, inputs["prompt"].submit):
-            listen(**submit).then(js=TO_RESULT, **QUIET)
-        cancel.click(acts.cancel, [browser, shown], screen, **QUIET)
-        timer.tick(acts.poll, [browser, shown], screen, **QUIET)
-        recent.click(acts.show, [browser, shown], [browser, *screen], **QUIET)
-        reused = panel.click(acts.reuse, browser, values, **QUIET)
-        reused.then(None, None, notes.refusal, js=NOTHING, **QUIET)
-        demo.load(acts.open, browser, [browser, inputs["model"], *screen], **QUIET)
-        demo.load(acts.preflight, values, notes.cost, **QUIET)
-        demo.load(handlers.machine, None, chip, **QUIET)
-        _follow(acts, inputs, values, notes)
-    return demo
+                screen = add_screen()
+        examples = _examples(labels)
+        with labels.make(gr.Accordion, {"label": "models"}, open=False, elem_id="models") as section:
+            models: Any = gr.HTML("", elem_id="model-list", js_on_load=CLICKS)
+            checking: Any = gr.Timer(1.0, active=False)
+        keys: Any = gr.HTML(languages.keys(ENGLISH), elem_id="keys", js_on_load=None)
+        page = Page(acts, labels, browser, shown, timer, composer, screen)
+        page.connect_generate(examples)
+        page.connect_screen()
+        page.connect_language(demo, head, chip, keys)
+        page.connect_inputs()
+        page.connect_several()
+        page.connect_files()
+        page.connect_models(section, models, checking)
+    return blocks
 
 
-class Notes(NamedTuple):
-    """What the page says about the settings."""
-
-    refusal: gr.HTML
-    """Why Generate did nothing."""
-    cost: gr.HTML
-    """What a click on it will take."""
-    crop: gr.HTML
-    """The part of the image that will be used."""
-
-
-def _inputs(default_model: str) -> tuple[Inputs, gr.Button, gr.Button, Notes]:
-    """The left column; returns the inputs by field name, Generate, Cancel and the notes on the settings."""
-    resolution = zoo.PRESETS[default_model].resolutions[0]
-    inputs: Inputs = {}
-    with gr.Group(elem_classes="os-composer"):
-        inputs["prompt"] = gr.Textbox(
-            label="Prompt",
-            placeholder=choices.EXAMPLES[0],
-            lines=3,
-            max_lines=10,
-            autofocus=True,
-            elem_id="prompt",
-        )
-        add_improve(inputs["prompt"], QUIET)
-        offer = choices.offer(default_model)
-        with gr.Row(elem_classes="os-references"):
-            inputs["reference_image"] = reference_input(label="First frame (optional)", height=96, elem_id="image")
-            inputs["last_image"] = reference_input(
-                label="Last frame (optional)", height=96, elem_id="last-image", visible=offer.last_image
-            )
-            inputs["reference_video"] = clip_input(
-                label="Clip (optional)", height=96, elem_id="clip", visible=offer.video
-            )
-    crop = gr.HTML("", elem_id="crop", js_on_load=None)
-    with gr.Row(elem_classes="os-actions"):
-        generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3, min_width=140)
-        cancel = gr.Button(
-            "Cancel", variant="secondary", size="lg", elem_id="cancel", visible=False, scale=1, min_width=100
-        )
-    refusal = gr.HTML("", elem_id="refusal", js_on_load=None)
-    cost = gr.HTML(render.COST_HINT, elem_id="cost", js_on_load=None)
-    with gr.Row(elem_classes="os-pair"):
-        inputs["length"] = _dropdown(offer.lengths, offer.length, "Length", "length")
-        inputs["aspect_ratio"] = _dropdown(choices.ratios(resolution), "16:9", "Aspect ratio", "aspect")
-    with gr.Row(elem_classes="os-pair"):
-        inputs["motion_score"] = _dropdown(choices.MOTION, "", "Motion", "motion")
-        inputs["camera_motion"] = _dropdown(choices.CAMERA, "", "Camera", "camera")
-    with gr.Accordion("Model and advanced settings", open=False, elem_id="advanced"):
-        inputs |= _advanced(default_model, resolution)
-    return inputs, generate, cancel, Notes(refusal, cost, crop)
-
-
-def _advanced(default_model: str, resolution: str) -> Inputs:
-    """Settings that most people leave alone."""
-    own = choices.defaults(default_model)
-    inputs: Inputs = {}
-    inputs["model"] = _dropdown(choices.models(), default_model, "Model", "model")
-    with gr.Row(elem_classes="os-pair"):
-        inputs["resolution"] = _dropdown(choices.resolutions(default_model), resolution, "Resolution", "resolution")
-        inputs["aesthetic_score"] = _dropdown(choices.AESTHETIC, "", "Aesthetic score", "aesthetic")
-    painted = choices.offer(default_model).picture
-    inputs["picture_model"] = _dropdown(choices.PICTURES, "", "First picture", "picture-model", visible=painted)
-    with gr.Row(elem_classes="os-pair"):
-        inputs["seed"] = gr.Textbox(
-            label="Seed", placeholder="random", info="Empty for a new one each time", max_lines=1, elem_id="seed"
-        )
-        inputs["negative_prompt"] = gr.Textbox(
-            label="Negative prompt",
-            placeholder="blurry, rain",
-            info="What should not be there",
-            max_lines=3,
-            elem_id="negative",
-        )
-    with gr.Row(elem_classes="os-pair"):
-        inputs["steps"] = gr.Slider(1, 100, value=own.steps, step=1, label="Steps", elem_id="steps")
-        inputs["guidance"] = gr.Slider(0, 20, value=own.guidance, step=0.1, label="Guidance", elem_id="guidance")
-    inputs["image_guidance"] = gr.Slider(
-        0, 20, value=own.image_guidance, step=0.1, label="Image guidance", elem_id="image-guidance"
-    )
-    with gr.Row(elem_classes="os-pair"):
-        inputs["num_videos"] = gr.Slider(
-            1, 4, value=1, step=1, label="Clips", info="Each with the next seed", elem_id="clips"
-        )
-        inputs["loops"] = gr.Slider(1, 8, value=1, step=1, label="Loops", info="Parts of a long clip", elem_id="loops")
-    return inputs
-
-
-def _dropdown(offered: list[choices.Choice], value: str, label: str, elem_id: str, visible: bool = True) -> gr.Dropdown:
-    return gr.Dropdown(
-        offered, value=value, label=label, elem_id=elem_id, filterable=False, min_width=120, visible=visible
-    )
-
-
-def _examples() -> list[tuple[str, gr.Button]]:
+def _examples(labels: Labels) -> list[tuple[str, Any]]:
     """Prompts that run on click."""
     with gr.Column(elem_classes="os-left"):
-        gr.HTML("<h2 class='os-label'>Examples, a click generates</h2>", js_on_load=None)
+        labels.make(gr.Markdown, {"value": "examples"}, elem_classes="os-label", elem_id="examples")
         with gr.Row(elem_classes="os-examples"):
             return [
                 (text, gr.Button(text, size="sm", elem_id=f"example-{number}"))
@@ -208,19 +90,193 @@ def _examples() -> list[tuple[str, gr.Button]]:
             ]
 
 
-def _follow(acts: Handlers, inputs: Inputs, values: list[Any], notes: Notes) -> None:
-    """Dependent inputs, the crop and the cost follow every change."""
-    image, ratio, resolution = inputs["reference_image"], inputs["aspect_ratio"], inputs["resolution"]
-    following = [inputs[name] for name in handlers.FOLLOWING]
-    chosen = inputs["model"].input(handlers.choose_model, inputs["model"], following, **QUIET)
-    chosen.then(acts.preflight, values, notes.cost, **LATEST)
-    resolution.change(handlers.choose_resolution, [resolution, ratio], ratio, **QUIET)
-    image.change(handlers.choose_image, [image, resolution], [ratio, notes.crop], **LATEST)
-    ratio.change(handlers.show_crop, [image, resolution, ratio], notes.crop, **LATEST)
-    for name in FIELDS:
-        typed = isinstance(inputs[name], gr.Textbox)
-        if name != "model":  # its resolution has to follow first
-            (inputs[name].blur if typed else inputs[name].change)(acts.preflight, values, notes.cost, **LATEST)
-        # what a person enters, not what follows from it later: that would wipe the answer to a quick click away
-        entered = inputs[name].change if typed else inputs[name].input
-        entered(None, None, notes.refusal, js=NOTHING, **QUIET)
+class Page:
+    """The components of a page while their events are connected."""
+
+    def __init__(
+        self,
+        acts: Handlers,
+        labels: Labels,
+        browser: Any,
+        shown: Any,
+        timer: Any,
+        composer: Composer,
+        screen: Screen,
+    ) -> None:
+        self.acts, self.labels, self.browser, self.shown, self.timer = acts, labels, browser, shown, timer
+        self.composer, self.parts, self.inputs = composer, screen, composer.inputs
+        self.values = [self.inputs[name] for name in FIELDS]
+        self.images = [self.inputs["reference_image"], self.inputs["last_image"]]
+        self.screen = [shown, *screen.html, timer, composer.generate, composer.cancel, screen.search]
+        self.acted = [browser, composer.refusal, *self.screen]
+
+    def connect_generate(self, examples: list[tuple[str, Any]]) -> None:
+        """Generate, Enter, examples and Cancel."""
+        submit: dict[str, Any] = {
+            "fn": answering(self.acts.generate),
+            "inputs": [self.browser, self.shown, *self.values],
+            "outputs": self.acted,
+            **QUIET,
+        }
+        generate: Any = self.composer.generate
+        cancel: Any = self.composer.cancel
+        prompt = self.inputs["prompt"]
+        for text, button in examples:
+            event = button.click(lambda text=text: text, None, prompt, **QUIET)
+            event.then(**submit).then(js=TO_RESULT, **QUIET)
+        for listen in (generate.click, prompt.submit):
+            listen(**submit).then(js=TO_RESULT, **QUIET)
+        cancel.click(answering(self.acts.cancel), [self.browser, self.shown], self.screen, **QUIET)
+        self.timer.tick(answering(self.acts.poll), [self.browser, self.shown], self.screen, **QUIET)
+
+    def connect_screen(self) -> None:
+        """Buttons in panels, and the search."""
+        for panel in self.parts.clicked:
+            panel.click(pressed(self.acts.act), [self.browser, self.shown], self.acted, **QUIET)
+            chosen = panel.select(
+                pressed(self._fill),
+                [self.browser, self.shown],
+                [self.shown, self.composer.refusal, *self.values],
+                **QUIET,
+            )
+            chosen.then(answering(self.acts.poll), [self.browser, self.shown], self.screen, **QUIET).then(
+                js=TO_COMPOSER, **QUIET
+            )
+        self.parts.search.input(
+            answering(self.acts.search),
+            [self.browser, self.shown, self.parts.search],
+            self.screen,
+            trigger_mode="always_last",
+            **QUIET,
+        )
+
+    def connect_language(self, demo: Any, head: Any, chip: Any, keys: Any) -> None:
+        """The page opens in the browser's language, and a switch changes it."""
+        model, resolution = self.inputs["model"], self.inputs["resolution"]
+        outputs = [self.browser, head, keys, *self.composer.strip.notes, *self.labels.components, *self.screen]
+
+        def opened(request: gr.Request, browser: Browser | None, model: str, resolution: str) -> list[Any]:
+            browser = languages.settled(own(browser, request), request.headers.get("accept-language"))
+            return self._said(browser, {}, model, resolution, built=True)
+
+        def switched(
+            browser: Browser | None, shown: dict[str, Any], model: str, resolution: str, event: gr.EventData
+        ) -> list[Any]:
+            browser = languages.settled(browser, None, str(getattr(event, "language", "")))
+            return self._said(browser, {k: v for k, v in shown.items() if k in handlers.KEPT}, model, resolution)
+
+        for event in (
+            demo.load(opened, [self.browser, model, resolution], outputs, **QUIET),
+            head.click(pressed(switched), [self.browser, self.shown, model, resolution], outputs, **QUIET),
+        ):
+            event.then(None, self.browser, None, js=languages.TELL, **QUIET)
+            event.then(self.acts.preflight, [self.browser, *self.values], self.composer.cost, **QUIET)
+            event.then(handlers.machine, self.browser, chip, **QUIET)
+            event.then(
+                strip.show_crop,
+                [self.browser, *self.images, resolution, self.inputs["aspect_ratio"]],
+                self.composer.strip.crop,
+                **QUIET,
+            )
+
+    def _said(
+        self, browser: Browser, shown: dict[str, Any], model: str, resolution: str, built: bool = False
+    ) -> list[Any]:
+        """Everything that is words, in the language of the browser.
+
+        Args:
+            built: the page is as it was built, in English.
+        """
+        w = words_of(browser)
+        offered = fields.worded(w, model, resolution)
+        if built and w is ENGLISH:
+            said = self.labels.updates(None, {self.inputs["model"]: {"choices": offered["model"]}})
+        else:
+            said = self.labels.updates(w, {self.inputs[name]: {"choices": offered[name]} for name in offered})
+        return [
+            browser,
+            languages.head(w),
+            languages.keys(w),
+            *strip.notes_of(w, model),
+            *said,
+            *self.acts.poll(browser, shown),
+        ]
+
+    def _fill(self, browser: Browser | None, shown: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+        return again.fill(self.acts.queue, browser, shown, event)
+
+    def connect_several(self) -> None:
+        """Drafts and grids, with their costs first."""
+        parts, cost = self.composer.several, self.composer.several["cost"]
+        told, acts = [*parts["inputs"], *self.values], self.acts.several
+        asked = [self.browser, *told]
+        for listen in (parts["section"].expand, self.composer.cost.change, *(part.change for part in parts["inputs"])):
+            listen(answering(acts.cost), asked, cost, **LATEST)
+        done = [self.browser, self.composer.refusal]
+        seeds = parts["inputs"][0]
+        for event in (
+            parts["drafts"].click(answering(acts.drafts), [self.browser, seeds, *self.values], done, **QUIET),
+            parts["all"].click(answering(acts.everything), asked, done, **QUIET),
+        ):
+            shown = event.then(answering(self.acts.poll), [self.browser, self.shown], self.screen, **QUIET)
+            shown.then(js=TO_RESULT, **QUIET)
+
+    def connect_files(self) -> None:
+        """Settings from a file, and presets."""
+        refusal, parts = self.composer.refusal, self.composer.presets
+        upload: Any = self.composer.upload
+        cost: Any = self.composer.cost
+        upload.upload(restore.restored, [self.browser, upload], [refusal, *self.values], **QUIET)
+        cost.select(self.acts.fit, [self.browser, *self.values], [refusal, *self.values], **QUIET)
+        kept = [self.browser, parts["list"]]
+        parts["section"].expand(
+            lambda browser: restore.presets(words_of(browser), browser), self.browser, parts["list"], **QUIET
+        )
+        parts["save"].click(restore.save, [self.browser, parts["name"], *self.values], [*kept, refusal], **QUIET)
+        parts["list"].click(pressed(restore.drop), self.browser, kept, **QUIET)
+        parts["list"].select(pressed(restore.load), self.browser, [refusal, *self.values], **QUIET)
+
+    def connect_models(self, section: Any, models: Any, checking: Any) -> None:
+        """The list of models: looked at when it is unfolded, and while files are checked."""
+        shown = [checking, models]
+        section.expand(self.acts.check, self.browser, shown, **QUIET)
+        checking.tick(self.acts.check, self.browser, shown, **QUIET)
+        models.click(pressed(self.acts.check), self.browser, shown, **QUIET)
+        models.select(pressed(self.acts.act), [self.browser, self.shown], self.acted, **QUIET).then(
+            js=TO_RESULT, **QUIET
+        )
+
+    def connect_inputs(self) -> None:
+        """Dependent inputs, the crops and the cost follow every change."""
+        inputs, browser, cost = self.inputs, self.browser, self.composer.cost
+        ratio, resolution, crop = inputs["aspect_ratio"], inputs["resolution"], self.composer.strip.crop
+        following = [*(inputs[name] for name in FOLLOWING), *self.composer.strip.notes]
+
+        def choose_model(browser: Browser | None, name: str) -> list[Any]:
+            w = words_of(browser)
+            updates = fields.of_model(w, name)
+            return [*(gr.update(**updates[field]) for field in FOLLOWING), *strip.notes_of(w, name)]
+
+        chosen = inputs["model"].input(choose_model, [browser, inputs["model"]], following, **QUIET)
+        chosen.then(self.acts.preflight, [browser, *self.values], cost, **LATEST)
+        resolution.change(languages.choose_resolution, [browser, resolution, ratio], ratio, **QUIET)
+        for image in self.images:
+            image.change(strip.choose_image, [browser, *self.images, resolution], [ratio, crop], **LATEST)
+        ratio.change(strip.show_crop, [browser, *self.images, resolution, ratio], crop, **LATEST)
+        for name in FIELDS:
+            typed = isinstance(inputs[name], gr.Textbox)
+            if name != "model":  # its resolution has to follow first
+                listen = inputs[name].blur if typed else inputs[name].change
+                listen(self.acts.preflight, [browser, *self.values], cost, **LATEST)
+            # what a person enters, not what follows from it later: that would wipe the answer to a quick click away
+            entered = inputs[name].change if typed else inputs[name].input
+            entered(None, None, self.composer.refusal, js=NOTHING, **QUIET)
+        random: Any = self.composer.random
+        random.click(surprise_of, browser, inputs["prompt"], **QUIET)
+        if self.composer.improve is not None:
+            improve.connect(self.composer.improve, browser, inputs["prompt"], QUIET)
+
+
+def surprise_of(browser: Browser | None) -> str:
+    """A prompt at random in the language of the page."""
+    return surprise(words_of(browser).code, secrets.randbelow(2**31))

@@ -106,7 +106,7 @@ def test_a_dropped_image_picks_the_aspect_ratio_and_becomes_the_first_frame(visi
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.jpg", exif=exif, quality=95)
     page = visit.open()
     visit.quick()
-    page.set_input_files("#image input[type=file]", str(tmp_path / "photo.jpg"))
+    page.set_input_files("#reference-image input[type=file]", str(tmp_path / "photo.jpg"))
     expect(page.locator("#crop")).to_contain_text("First frame, 2:3", timeout=WAIT)
     expect(page.locator("#aspect input")).to_have_value(re.compile("^2:3 upright"))
     page.fill("#prompt textarea", "a photo comes alive")
@@ -141,7 +141,7 @@ def test_cancel_stops_within_a_step_and_the_next_job_runs(visit: Visit) -> None:
     page.wait_for_selector("#panel img[src^=files]", timeout=WAIT)
     _, file = result_file(visit, page, "#panel img")
     assert Image.open(file).size == (256, 144)
-    assert page.locator("#recent .os-tile").count() == 2
+    assert page.locator("#history .os-tile").count() == 2
     assert visit.failures == []
 
 
@@ -158,7 +158,7 @@ def test_a_closed_tab_finds_its_job_again_and_another_browser_does_not(visit: Vi
     again.wait_for_selector("#panel video", timeout=WAIT)
     url, _ = result_file(visit, again)
     assert again.request.get(url).headers["content-type"] == "video/mp4"
-    again.click("#panel [data-reuse]")
+    again.click("#panel [data-act=reuse]")
     expect(again.locator("#prompt textarea")).to_have_value("a blue boat moves left on the sea")
     again.click("#advanced > button")
     expect(again.locator("#seed textarea, #seed input")).to_have_value(again.inner_text("#panel dd >> nth=0"))
@@ -180,7 +180,7 @@ def test_mistakes_are_answered_with_a_sentence(visit: Visit, tmp_path: Path) -> 
     expect(page.locator("#refusal [role=alert]")).to_contain_text("100000 characters; at most 4000", timeout=WAIT)
     page.fill("#prompt textarea", "a ball")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 40)
-    page.set_input_files("#image input[type=file]", str(tmp_path / "broken.png"))
+    page.set_input_files("#reference-image input[type=file]", str(tmp_path / "broken.png"))
     expect(page.locator("#crop [role=alert]")).to_contain_text("damaged", timeout=WAIT)
     page.click("#generate")
     expect(page.locator("#refusal [role=alert]")).to_contain_text("damaged", timeout=WAIT)

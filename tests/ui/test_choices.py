@@ -7,10 +7,12 @@ import pytest
 from opensora.models import zoo
 from opensora.pipelines.request import GenerationRequest, parse_length
 from opensora.ui import choices
+from opensora.ui.words import ENGLISH
 
 
 def test_every_length_is_what_its_label_says() -> None:
-    for label, value in dict.fromkeys(choice for offered in choices.LENGTHS.values() for choice in offered):
+    every = sorted({frames for offered in choices.FRAMES.values() for frames in offered})
+    for label, value in choices.lengths(ENGLISH, tuple(every)):
         frames = parse_length(value, fps=24)
         assert f"{frames} frame" in label
         if frames > 1:
@@ -23,18 +25,18 @@ def test_every_example_is_a_request_that_can_be_served(prompt: str) -> None:
 
 
 def test_every_choice_is_accepted_and_reaches_the_text() -> None:
-    for field, offered in (("camera_motion", choices.CAMERA), ("motion_score", choices.MOTION)):
+    for field, offered in (("camera_motion", choices.cameras(ENGLISH)), ("motion_score", choices.motions(ENGLISH))):
         for _, value in offered[1:]:
             number = int(value) if field == "motion_score" else value
             request = dataclasses.replace(GenerationRequest("a ball", model="tiny"), **{field: number}).validated()
             assert request.texts(request.bundle())[0] != "a ball"
-    for label, value in choices.AESTHETIC[1:]:
+    for label, value in choices.aesthetics(ENGLISH)[1:]:
         request = GenerationRequest("a ball", model="tiny", aesthetic_score=float(value)).validated()
         assert label.split(" · ")[1] in request.texts(request.bundle())[0]
 
 
 def test_every_model_says_where_it_is_and_what_it_needs() -> None:
-    offered = dict((value, label) for label, value in choices.models())
+    offered = dict((value, label) for label, value in choices.models(ENGLISH))
     assert list(offered) == list(zoo.PRESETS)
     assert "bundled" in offered["tiny"]
     for name, label in offered.items():
@@ -47,7 +49,7 @@ def test_every_model_says_where_it_is_and_what_it_needs() -> None:
 
 
 def test_ratios_are_width_to_height_with_their_size_in_pixels() -> None:
-    offered = {value: label for label, value in choices.ratios("144p")}
+    offered = {value: label for label, value in choices.ratios(ENGLISH, "144p")}
     assert offered["16:9"] == "16:9 wide · 256 × 144"
     assert offered["9:16"] == "9:16 upright · 144 × 256"
     assert offered["1:1"].startswith("1:1 square")

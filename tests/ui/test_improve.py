@@ -11,6 +11,7 @@ from stepwise import Steps
 
 from opensora.ui import improve
 from opensora.ui.layout import create_demo
+from opensora.ui.words import ENGLISH
 
 SKIP = {"__type__": "update"}
 
@@ -44,9 +45,9 @@ def test_the_button_is_there_only_where_a_language_model_is_set_up(
 
 
 def test_the_new_prompt_replaces_the_old_one_which_is_kept(chat: Chat) -> None:
-    text, before, undo, note = improve.improve("a red ball")
+    text, before, undo, note = improve.improve(None, "a red ball")
     assert (text, before, undo["visible"]) == (chat.answer, "a red ball", True)
-    assert "undo it" in note
+    assert "undo it" in note and "<ins>" in note
     assert improve.take_back(before)[0] == "a red ball"
 
 
@@ -55,13 +56,20 @@ def test_the_new_prompt_replaces_the_old_one_which_is_kept(chat: Chat) -> None:
 )
 def test_a_failure_leaves_the_prompt_and_says_why_without_secrets(chat: Chat, prompt: str | None, mode: str) -> None:
     chat.mode = mode
-    text, before, undo, note = improve.improve(prompt)
+    text, before, undo, note = improve.improve(None, prompt)
     assert (text, before, undo["visible"]) == (SKIP, SKIP, False)
     assert "role='alert'" in note and "sk-secret" not in note and "127.0.0.1" not in note
 
 
 def test_nothing_can_be_typed_over_while_the_model_writes() -> None:
-    prompt, button, *_ = improve.wait()
+    prompt, button, *_ = improve.wait(None)
     assert (prompt["interactive"], button["interactive"]) == (False, False)
-    prompt, button = improve.ready()
+    prompt, button = improve.ready(None)
     assert (prompt["interactive"], button["interactive"], button["value"]) == (True, True, "Improve prompt")
+
+
+def test_what_changed_is_shown_and_typed_text_stays_text() -> None:
+    html = improve.difference(ENGLISH, "a red ball <b>", "a bright red ball rolls <b>")
+    assert "<ins>bright</ins>" in html and "<ins>rolls</ins>" in html
+    assert "<del>" not in html and "&lt;b&gt;" in html and "<b>" not in html
+    assert "<del>red</del> <ins>blue</ins>" in improve.difference(ENGLISH, "a red ball", "a blue ball")

@@ -11,7 +11,8 @@ from PIL import Image
 from opensora.jobs.queue import JobState, JobView
 from opensora.pipelines.preflight import Cost
 from opensora.pipelines.request import GenerationRequest
-from opensora.ui import render
+from opensora.ui import history, render, said, waiting
+from opensora.ui.words import ENGLISH as EN
 
 NASTY = "<script>alert('\"&')</script>"
 ESCAPED = "&lt;script&gt;alert("
@@ -23,7 +24,7 @@ RUNNING = replace(VIEW, state=JobState.RUNNING, stage="sampling", step=3, total=
 
 @pytest.mark.parametrize(("value", "words"), [(0.2, "1 s"), (8.4, "8 s"), (80, "1 min 20 s"), (7200, "2.0 h")])
 def test_durations_are_said_as_people_do(value: float, words: str) -> None:
-    assert render.seconds(value) == words
+    assert said.seconds(EN, value) == words
 
 
 @pytest.mark.parametrize(
@@ -37,18 +38,18 @@ def test_durations_are_said_as_people_do(value: float, words: str) -> None:
     ],
 )
 def test_a_range_of_durations_is_never_narrower_than_it_was(low: float, high: float, words: str) -> None:
-    assert render.span(low, high) == words
+    assert said.span(EN, low, high) == words
 
 
 @pytest.mark.parametrize(
     ("count", "words"), [(300, "1 kB"), (22_400, "22 kB"), (5_230_000, "5.2 MB"), (29e9, "29.0 GB")]
 )
 def test_sizes_are_said_as_people_do(count: int, words: str) -> None:
-    assert render.size(count) == words
+    assert said.size(count) == words
 
 
 def test_lengths_are_said_in_seconds_and_frames() -> None:
-    assert [render.length(1, 0.04), render.length(49, 49 / 24), render.length(17, 17 / 24)] == [
+    assert [said.length(EN, 1, 0.04), said.length(EN, 49, 49 / 24), said.length(EN, 17, 17 / 24)] == [
         "1 frame",
         "2 s, 49 frames",
         "0.7 s, 17 frames",
@@ -72,7 +73,15 @@ STATES: dict[str, JobView] = {
 
 @pytest.mark.parametrize("view", STATES.values(), ids=STATES)
 @pytest.mark.parametrize(
-    "part", [render.panel, render.progress, render.announcement, lambda view: render.recent([view], None)]
+    "part",
+    [
+        lambda view: render.panel(EN, view),
+        lambda view: render.progress(EN, view),
+        lambda view: render.announcement(EN, view),
+        lambda view: history.shelf(EN, [view], view.id, history.Look()),
+        lambda view: waiting.listed(EN, [view], None, None),
+        lambda view: history.shelf(EN, [view, replace(view, id="b")], "", history.Look(pair=("abc", "b"))),
+    ],
 )
 def test_what_a_person_typed_is_text_and_not_html(view: JobView, part: Callable[[JobView], str]) -> None:
     html = part(view)
@@ -81,14 +90,14 @@ def test_what_a_person_typed_is_text_and_not_html(view: JobView, part: Callable[
 
 
 def test_an_error_an_image_and_a_machine_are_escaped_too() -> None:
-    assert ESCAPED in render.problem(NASTY, NASTY) and "<script" not in render.problem(NASTY, NASTY)
-    assert "<script" not in render.machine(NASTY, gpu=True)
-    assert "<script" not in render.crop(Image.new("RGB", (30, 20)), 16, 16, NASTY)
-    assert "<script" not in render.cost(Cost(1, (1, 2), 10, 0, 49, 144, 256, 2.0, notes=[NASTY]))
+    assert ESCAPED in said.problem(EN, NASTY) and "<script" not in said.problem(EN, NASTY)
+    assert "<script" not in render.machine(EN, NASTY, gpu=True)
+    assert "<script" not in render.crop(EN, Image.new("RGB", (30, 20)), 16, 16, NASTY)
+    assert "<script" not in render.cost(EN, Cost(1, (1, 2), 10, 0, 49, 144, 256, 2.0, notes=[NASTY]))
 
 
 def test_a_running_job_shows_stage_step_time_and_how_far_it_is() -> None:
-    html = render.progress(RUNNING)
+    html = render.progress(EN, RUNNING)
     for part in (
         "Forming the frames",
         "step 3 of 30",
@@ -97,8 +106,8 @@ def test_a_running_job_shows_stage_step_time_and_how_far_it_is() -> None:
         "aria-valuenow='10'",
     ):
         assert part in html
-    assert render.announcement(RUNNING) == "Forming the frames"
-    assert "Stopping" in render.progress(replace(RUNNING, stopping=True))
+    assert render.announcement(EN, RUNNING) == "Forming the frames"
+    assert "Stopping" in render.progress(EN, replace(RUNNING, stopping=True))
 
 
 def test_seconds_left_count_down_between_two_reports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +120,7 @@ def test_seconds_left_count_down_between_two_reports(monkeypatch: pytest.MonkeyP
 
 def test_the_preview_has_the_shape_of_the_clip_and_moves() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 18, 3), np.uint8)
-    html = render.panel(replace(RUNNING, preview=frames))
+    html = render.panel(EN, replace(RUNNING, preview=frames))
     assert "aspect-ratio:144/256" in html and "data:image/webp;base64," in html
     import base64
     import io
@@ -121,27 +130,51 @@ def test_the_preview_has_the_shape_of_the_clip_and_moves() -> None:
 
 
 def test_a_waiting_job_knows_its_place() -> None:
-    assert "2 jobs are in front of it" in render.progress(replace(VIEW, position=2))
-    assert "1 job is in front of it" in render.progress(replace(VIEW, position=1))
-    assert "it is next" in render.progress(VIEW)
+    assert "2 jobs are in front of it" in render.progress(EN, replace(VIEW, position=2))
+    assert "1 job is in front of it" in render.progress(EN, replace(VIEW, position=1))
+    assert "it is next" in render.progress(EN, VIEW)
 
 
 def test_a_finished_job_has_player_download_seed_size_and_length(tmp_path: Path) -> None:
     (tmp_path / "video.mp4").write_bytes(b"x" * 22_000)
-    html = render.panel(replace(STATES["done"], files=(tmp_path / "video.mp4",)))
+    html = render.panel(EN, replace(STATES["done"], files=(tmp_path / "video.mp4",)))
     for part in ("src='files/abc/video.mp4'", "Download MP4 · 22 kB", "<dd>7</dd>", "144 × 256", "2 s, 49 frames"):
         assert part in html
-    still = render.panel(replace(STATES["done"], files=(Path("image.png"),)))
+    still = render.panel(EN, replace(STATES["done"], files=(Path("image.png"),)))
     assert "<img src='files/abc/image.png'" in still and "<video" not in still
 
 
-def test_the_strip_marks_the_job_that_is_shown_and_hides_when_it_would_say_nothing() -> None:
-    views = [replace(VIEW, id="b", state=JobState.RUNNING), replace(STATES["done"], id="a")]
-    html = render.recent(views, "b")
-    assert html.count("os-tile") == 2 and html.count("aria-current") == 1 and "posters/a/video.mp4" in html
-    assert render.recent(views[:1], "b") == "" == render.recent([], None)
+def test_the_shelf_marks_the_job_that_is_shown_and_shows_more_when_asked() -> None:
+    done = STATES["done"]
+    views = [replace(VIEW, id="b", state=JobState.RUNNING), *(replace(done, id=f"a{i}") for i in range(14))]
+    html = history.shelf(EN, views, "a3", history.Look())
+    assert html.count("os-tile") == history.MOST and html.count("aria-current") == 1
+    assert "posters/a0/video.mp4" in html and "Show 2 more" in html
+    assert history.shelf(EN, views, "", history.Look(most=24)).count("os-tile") == 14
+    assert history.shelf(EN, views[:1], "b", history.Look()) == "" == history.shelf(EN, [], "", history.Look())
+
+
+def test_a_comparison_says_what_differs_between_two_clips() -> None:
+    done = STATES["done"]
+    other = replace(done, id="b", settings={**(done.settings or {}), "seed": 8})
+    html = history.compared(EN, [done, other], ("abc", "b"))
+    assert html.count("<video") == 2 and "<th scope='row'>Seed</th><td>7</td><td>8</td>" in html
+    assert "the same settings" in history.compared(EN, [done, replace(done, id="b")], ("abc", "b"))
+    assert history.chosen(["a", "b"], "c") == ["b", "c"] and history.chosen(["a", "b"], "a") == ["b"]
+
+
+def test_waiting_jobs_are_in_their_order_with_place_and_time() -> None:
+    took = replace(STATES["done"], id="d", started=10.0, finished=20.0)
+    jobs = [replace(VIEW, id="w2", position=2), replace(VIEW, id="w1", position=1), replace(RUNNING, id="r"), took]
+    html = waiting.listed(EN, jobs, "r", None)
+    places = [html.index(f"data-job='{job_id}'") for job_id in ("r", "w1", "w2")]
+    assert places == sorted(places)
+    assert "1 job is in front of it · begins in about 10 s" in html and "begins in about 20 s" in html
+    assert html.count("disabled") == 2  # the first cannot go up, the last cannot go down
+    assert waiting.listed(EN, [replace(RUNNING, id="r"), took], "r", None) == ""  # the large panel shows it
+    assert "Leave as it was" in waiting.listed(EN, jobs, "r", "w1")
 
 
 def test_without_a_model_the_page_says_how_to_get_one() -> None:
-    assert "Nothing can be generated yet." in render.empty("No model is on this machine.")
-    assert "Your clip appears here" in render.empty()
+    assert "Nothing can be generated yet." in render.empty(EN, "No model is on this machine.")
+    assert "Your clip appears here" in render.empty(EN)

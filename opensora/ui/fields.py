@@ -1,0 +1,210 @@
+"""The inputs of the page: their names, what becomes of them, and how they follow the model that is chosen."""
+
+from typing import Any
+
+import gradio as gr
+
+from opensora.models import zoo
+from opensora.pipelines.errors import RequestError
+from opensora.pipelines.request import GenerationRequest
+from opensora.ui import choices
+from opensora.ui.words import ENGLISH, Words
+
+FIELDS = (
+    "prompt",
+    "reference_image",
+    "last_image",
+    "reference_video",
+    "lead_video",
+    "circle",
+    "model",
+    "resolution",
+    "aspect_ratio",
+    "length",
+    "motion_score",
+    "camera_motion",
+    "aesthetic_score",
+    "steps",
+    "guidance",
+    "image_guidance",
+    "negative_prompt",
+    "seed",
+    "num_videos",
+    "loops",
+    "picture_model",
+)
+"""Names of the inputs, in the order in which the page hands them over."""
+
+FOLLOWING = (
+    "resolution",
+    "aspect_ratio",
+    "steps",
+    "guidance",
+    "image_guidance",
+    "length",
+    "camera_motion",
+    "aesthetic_score",
+    "loops",
+    "reference_image",
+    "last_image",
+    "reference_video",
+    "lead_video",
+    "circle",
+    "picture_model",
+)
+"""Inputs that follow the model."""
+
+GIVEN = ("reference_image", "last_image", "reference_video", "lead_video")
+"""Inputs that are pictures and clips."""
+PLAIN = tuple(name for name in FIELDS if name not in (*GIVEN, "circle"))
+"""Inputs that are text and numbers: what a preset holds."""
+
+SLOTS = {
+    "extend": "reference_video",
+    "first_image": "reference_image",
+    "last_image": "last_image",
+    "lead": "lead_video",
+}
+"""The condition strip in time: what an offer calls a slot, and its input."""
+
+
+def request_of(values: tuple[Any, ...] | list[Any]) -> GenerationRequest:
+    """Values of the inputs -> request.
+
+    Raises:
+        RequestError: a value is no number where it has to be one, or two things are given that exclude each other.
+    """
+    fields = dict(zip(FIELDS, values, strict=True))
+    motion, aesthetic = fields["motion_score"], fields["aesthetic_score"]
+    video, cond_type = fields["reference_video"], None
+    if fields["lead_video"] is not None:
+        if video is not None:
+            raise RequestError("reference_video", "A clip to extend and a clip to lead to are given; take one out.")
+        video, cond_type = fields["lead_video"], "v2v_tail"
+    last = fields["last_image"]
+    if fields["circle"]:
+        if fields["reference_image"] is None or last is not None:
+            raise RequestError(
+                "last_image", "A clip that ends as it begins needs a first image and no last one; give it that way."
+            )
+        last = fields["reference_image"]
+    return GenerationRequest(
+        prompt=fields["prompt"] or "",
+        reference_image=fields["reference_image"],
+        last_image=last,
+        reference_video=video,
+        cond_type=cond_type,
+        **{k: fields[k] for k in ("model", "resolution", "aspect_ratio", "length")},
+        motion_score=int(motion) if motion else None,
+        aesthetic_score=float(aesthetic) if aesthetic else None,
+        camera_motion=fields["camera_motion"] or None,
+        picture_model=fields["picture_model"] or None,
+        steps=whole("steps", fields["steps"]),
+        guidance=fields["guidance"],
+        image_guidance=fields["image_guidance"],
+        negative_prompt=fields["negative_prompt"] or "",
+        seed=whole("seed", fields["seed"]),
+        num_videos=whole("videos", fields["num_videos"]) or 1,
+        loops=whole("loops", fields["loops"]) or 1,
+    )
+
+
+def values_of(request: GenerationRequest, seed: int | None = None) -> dict[str, Any]:
+    """Plain values of the inputs for a validated request; pictures and clips as they are in it.
+
+    Args:
+        seed: that was really used.
+    """
+    values: dict[str, Any] = {name: getattr(request, name, None) for name in FIELDS}
+    for name in ("motion_score", "aesthetic_score"):
+        values[name] = "" if values[name] is None else f"{values[name]:g}"
+    for name in ("camera_motion", "picture_model"):
+        values[name] = values[name] or ""
+    values["seed"] = "" if seed is None else str(seed)
+    values["circle"] = False
+    if request.cond_type is not None and request.cond_type.startswith("v2v_tail"):
+        values["lead_video"], values["reference_video"] = values["reference_video"], None
+    return values
+
+
+def starting(model: str) -> dict[str, Any]:
+    """Values of the inputs on a new page with a model."""
+    return (
+        {"prompt": "", "negative_prompt": "", "seed": "", "num_videos": 1, "motion_score": "", "model": model}
+        | {name: update["value"] for name, update in of_model(ENGLISH, model).items() if "value" in update}
+        | {"loops": 1, "camera_motion": "", "aesthetic_score": "", "picture_model": "", "circle": False}
+    )
+
+
+def filled(w: Words, values: dict[str, Any]) -> dict[str, Any]:
+    """Updates of all inputs that bring them to these values; choices follow the model, and odd values are offered."""
+    updates = of_model(w, values["model"])
+    updates["aspect_ratio"]["choices"] = choices.ratios(w, values["resolution"])
+    offered = updates["length"]["choices"]
+    if values["length"] not in [value for _, value in offered]:
+        updates["length"]["choices"] = [*offered, (str(values["length"]), values["length"])]
+    return {
+        name: gr.update(**{**updates[name], "value": values[name]}) if name in updates else values[name]
+        for name in FIELDS
+    }
+
+
+def of_model(w: Words, name: str) -> dict[str, dict[str, Any]]:
+    """What changes in each input of :data:`FOLLOWING`."""
+    resolution = zoo.PRESETS[name].resolutions[0]
+    own, offer = choices.defaults(name), choices.offer(name)
+    updates: dict[str, dict[str, Any]] = {
+        "resolution": {"choices": choices.resolutions(name), "value": resolution},
+        "aspect_ratio": {"choices": choices.ratios(w, resolution), "value": "16:9"},
+        "steps": {"value": own.steps},
+        "guidance": {"value": own.guidance},
+        "image_guidance": {"value": own.image_guidance},
+        "length": {"choices": choices.lengths(w, offer.frames), "value": offer.length},
+    }
+    shown = (
+        ("camera_motion", offer.camera, ""),
+        ("aesthetic_score", offer.aesthetic, ""),
+        ("loops", offer.loops, 1),
+        ("reference_image", offer.first_image, None),
+        ("last_image", offer.last_image, None),
+        ("reference_video", offer.extend, None),
+        ("lead_video", offer.lead, None),
+        ("circle", offer.circle, False),
+        ("picture_model", offer.picture, ""),
+    )
+    for field, is_offered, nothing in shown:
+        updates[field] = {"visible": is_offered} | ({} if is_offered else {"value": nothing})
+    assert tuple(updates) == FOLLOWING
+    return updates
+
+
+def worded(w: Words, model: str, resolution: str) -> dict[str, list[choices.Choice]]:
+    """Choices of the inputs whose labels are words of a language."""
+    return {
+        "model": choices.models(w),
+        "aspect_ratio": choices.ratios(w, resolution),
+        "length": choices.lengths(w, choices.offer(model).frames),
+        "motion_score": choices.motions(w),
+        "camera_motion": choices.cameras(w),
+        "aesthetic_score": choices.aesthetics(w),
+        "picture_model": choices.pictures(w),
+    }
+
+
+def whole(name: str, value: Any) -> int | None:
+    """A whole number that was typed or chosen; ``None`` where nothing was.
+
+    Raises:
+        RequestError: it is no whole number.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        number = int(value) if isinstance(value, str) else value
+        if number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError, TypeError):
+        empty = "; leave it empty for a random one." if name == "seed" else "."
+        shown = value[:40] if isinstance(value, str) else type(value).__name__
+        raise RequestError(name, f"Got the {name} {shown}; expected a whole number{empty}") from None
+    return int(number)

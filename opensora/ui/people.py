@@ -1,0 +1,41 @@
+"""Whose page it is: that of the person who logged in, or of the browser where nobody has to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from opensora.ui.browser import Browser, identity
+
+Handler = Callable[..., Any]
+
+
+def person_of(request: gr.Request) -> str | None:
+    """Who logged in; ``None`` where the server has no login."""
+    state = getattr(getattr(request, "request", None), "state", None)
+    person = getattr(state, "person", None)
+    return person if isinstance(person, str) else None
+
+
+def own(browser: Browser | None, request: gr.Request) -> Browser | None:
+    """The browser's state with the person who logged in as owner, whatever the browser says."""
+    person = person_of(request)
+    return browser if person is None else {**identity(browser), "owner": person}
+
+
+def answering(handler: Handler) -> Handler:
+    """A handler of the browser's state and values, told whose page it is."""
+
+    def answer(request: gr.Request, browser: Browser | None, *values: Any) -> Any:
+        return handler(own(browser, request), *values)
+
+    return answer
+
+
+def pressed(handler: Handler) -> Handler:
+    """As :func:`answering`, for a handler that is also told which button was pressed."""
+
+    def answer(request: gr.Request, event: gr.EventData, browser: Browser | None, *values: Any) -> Any:
+        return handler(own(browser, request), *values, event)
+
+    return answer

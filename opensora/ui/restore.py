@@ -1,0 +1,184 @@
+"""Settings that come back from a file, are shared as one, or are written as a command."""
+
+import dataclasses
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from opensora.jobs.queue import JobView
+from opensora.models import zoo
+from opensora.pipelines.copy_as import TEXTS
+from opensora.pipelines.errors import RequestError
+from opensora.pipelines.request import GenerationRequest
+from opensora.ui import fields
+from opensora.ui.browser import Browser, identity, words_of
+from opensora.ui.fields import FIELDS, PLAIN
+from opensora.ui.picture import clip_file
+from opensora.ui.said import button, problem
+from opensora.ui.words import Words
+
+MOST_PRESETS, LONGEST_NAME = 50, 60
+LARGEST = 200_000
+"""Bytes of a file of settings."""
+KIND = "opensora preset"
+"""What a file of settings says that it is."""
+
+
+def restored(browser: Browser | None, path: str | None) -> tuple[Any, ...]:
+    """A file was given: what is to be said of it, and the updates of all inputs."""
+    from opensora.pipelines.reproduce import read_settings
+
+    w = words_of(browser)
+    try:
+        if path is None:
+            return "", *(gr.skip() for _ in FIELDS)
+        if Path(path).suffix.lower() == ".json":
+            return "", *fields.filled(w, preset_of(Path(path))).values()
+        recorded = read_settings(Path(path))
+        values = of_recorded(recorded.request)
+    except (RequestError, ValueError) as error:
+        return problem(w, str(error), "restore.refused"), *(gr.skip() for _ in FIELDS)
+    needs = "".join(f"<p class='os-note'>{escape(need.text)}</p>" for need in recorded.needs)
+    return f"<p class='os-note' role='status'>{w('restore.done')}</p>{needs}", *fields.filled(w, values).values()
+
+
+def of_recorded(request: GenerationRequest) -> dict[str, Any]:
+    """Values of the inputs for what a file says, for a model that the page offers.
+
+    Raises:
+        RequestError: a setting is none that can be used.
+    """
+    model = request.model if request.model in zoo.PRESETS else next(iter(zoo.PRESETS))
+    values = fields.values_of(dataclasses.replace(request, model=model).validated(), request.seed)
+    for name in ("reference_video", "lead_video"):
+        if values[name] is not None:
+            values[name] = clip_file(values[name])
+    return values
+
+
+def preset_of(path: Path) -> dict[str, Any]:
+    """Values of the inputs in a file that somebody shared.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    try:
+        told = json.loads(data) if len(data) <= LARGEST else None
+    except ValueError:
+        told = None
+    if not isinstance(told, dict) or told.get("kind") != KIND or not isinstance(told.get("settings"), dict):
+        raise ValueError("This is no file of settings that was saved here; give one, or a clip that was made here.")
+    return checked(told["settings"])
+
+
+def checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain values of the inputs, each of a kind that it can have; what is not named is as a new page has it.
+
+    Raises:
+        ValueError: they are no settings of this page.
+    """
+    plain = {name: value for name, value in settings.items() if name in PLAIN}
+    if not all(isinstance(value, str | int | float | bool) for value in plain.values()):
+        raise ValueError("The settings are damaged: one of them is neither text nor a number.")
+    model = plain.get("model")
+    if model not in zoo.PRESETS:
+        raise ValueError(f"The settings are for the model {str(model)[:60]}, which is not offered here.")
+    values = {name: None for name in FIELDS} | fields.starting(str(model)) | plain
+    request = fields.request_of([values[name] for name in FIELDS])
+    dataclasses.replace(request, prompt=request.prompt or "a clip").validated()
+    return values
+
+
+def save(browser: Browser | None, name: str | None, *values: Any) -> tuple[Browser, str, str]:
+    """Keep the present settings under a name; returns the browser's state, the list, and a refusal."""
+    browser, w = identity(browser), words_of(browser)
+    name = (name or "").strip()[:LONGEST_NAME]
+    try:
+        if not name:
+            raise RequestError("name", w("preset.unnamed"))
+        settings = {k: v for k, v in zip(FIELDS, values, strict=True) if k in PLAIN and v is not None}
+        fields.request_of([value if field in PLAIN else None for field, value in zip(FIELDS, values, strict=True)])
+    except RequestError as error:
+        return browser, presets(w, browser), problem(w, str(error))
+    kept = [(k, v) for k, v in presets_of(browser).items() if k != name]
+    browser = {**browser, "presets": dict([*kept, (name, settings)][-MOST_PRESETS:])}
+    return browser, presets(w, browser), ""
+
+
+def drop(browser: Browser | None, event: gr.EventData) -> tuple[Browser, str]:
+    """Forget a preset; returns the browser's state and the list."""
+    browser = identity(browser)
+    kept = {name: value for name, value in presets_of(browser).items() if name != str(getattr(event, "name", ""))}
+    browser = {**browser, "presets": kept}
+    return browser, presets(words_of(browser), browser)
+
+
+def load(browser: Browser | None, event: gr.EventData) -> tuple[Any, ...]:
+    """Fill in a preset; returns a refusal and the updates of all inputs."""
+    w = words_of(browser)
+    try:
+        values = checked(presets_of(browser).get(str(getattr(event, "name", "")), {}))
+    except (RequestError, ValueError) as error:
+        return problem(w, str(error)), *(gr.skip() for _ in FIELDS)
+    return "", *fields.filled(w, values).values()
+
+
+def presets_of(browser: Browser | None) -> dict[str, dict[str, Any]]:
+    """The presets that a browser keeps."""
+    kept = browser.get("presets") if isinstance(browser, dict) else None
+    return {str(k): v for k, v in kept.items() if isinstance(v, dict)} if isinstance(kept, dict) else {}
+
+
+def presets(w: Words, browser: Browser | None) -> str:
+    """The list, with buttons to use, share and forget each."""
+    rows = []
+    for name, settings in presets_of(browser).items():
+        shared = json.dumps({"kind": KIND, "name": name, "settings": settings}, ensure_ascii=False, indent=1)
+        tools = button(w("preset.use"), "os-button os-small", act="preset", fill="1", name=name)
+        tools += button(w("preset.share"), "os-button os-small", act="save-file", content=shared, name=name)
+        tools += button(w("do.delete"), "os-button os-small", act="drop", name=name)
+        rows.append(f"<li class='os-waits'><span>{escape(name)}</span><div class='os-row'>{tools}</div></li>")
+    return f"<ul class='os-queue'>{''.join(rows)}</ul>" if rows else f"<p class='os-faint'>{w('preset.none')}</p>"
+
+
+def copies(w: Words, view: JobView) -> str:
+    """A finished clip's request as commands, to copy."""
+    seed = (view.settings or {}).get("seed", view.request.seed)
+    request = dataclasses.replace(view.request, seed=seed)
+    parts = []
+    for name, write in TEXTS.items():
+        try:
+            text = write(request)
+        except RequestError:  # a folder of weights, which this way cannot name
+            continue
+        place = f"copy-{name}"
+        copy = (
+            f"<button type='button' class='os-button os-small' data-act='copy' data-from='{place}' "
+            f"data-done='{w('copy.done')}'>{w('copy')}</button>"
+        )
+        parts.append(
+            f"<div class='os-copy'><div class='os-row'><strong>{w(f'copy.{name}')}</strong>{copy}</div>"
+            f"<pre id='{place}' tabindex='0'>{escape(text)}</pre></div>"
+        )
+    return f"<details class='os-more'><summary>{w('copy.as')}</summary>{''.join(parts)}</details>"
+
+
+def compared(w: Words, before: JobView | None, now: JobView) -> str:
+    """Whether a clip that was made again is equal, and what was different."""
+    if before is None or not before.sha256 or not now.sha256:
+        return f"<p class='os-note'>{w('verdict.gone')}</p>"
+    if before.sha256 == now.sha256:
+        return f"<p class='os-note os-good' role='status'>{w('verdict.equal', sha=now.sha256[0][:16])}</p>"
+    old, new = before.plan or {}, now.plan or {}
+    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    reasons = "".join(
+        f"<li>{escape(name)}: {escape(str(old.get(name))[:80])} → {escape(str(new.get(name))[:80])}</li>"
+        for name in changed
+    )
+    why = f"<ul>{reasons}</ul>" if reasons else f" {w('verdict.why')}"
+    return f"<div class='os-note' role='status'>{w('verdict.other')}{why}</div>"

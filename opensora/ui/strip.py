@@ -1,0 +1,115 @@
+"""The condition strip: what a clip begins with, ends with, goes on from or leads to, in the order of time."""
+
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+from PIL import Image
+
+from opensora.datasets.aspect import closest_aspect_ratio, pixel_size
+from opensora.datasets.confined import read_image
+from opensora.models import zoo
+from opensora.ui import choices, render
+from opensora.ui.browser import Browser, words_of
+from opensora.ui.fields import SLOTS
+from opensora.ui.labels import Labels
+from opensora.ui.picture import clip_input, reference_input
+from opensora.ui.said import problem
+from opensora.ui.words import ENGLISH, Words
+
+HEIGHT = 104
+LABELS = {"extend": "slot.extend", "first_image": "slot.first", "last_image": "slot.last", "lead": "slot.lead"}
+"""Key of each slot's name."""
+
+
+class Strip(NamedTuple):
+    """Parts of the strip."""
+
+    inputs: dict[str, Any]
+    """Components by the name of their field."""
+    notes: list[gr.HTML]
+    """Why a slot cannot be used, in the order of :data:`opensora.ui.fields.SLOTS`."""
+    crop: gr.HTML
+    """The parts of the images that will be used."""
+
+
+def add_strip(labels: Labels, model: str) -> Strip:
+    """Place the strip here."""
+    offer = choices.offer(model)
+    inputs: dict[str, Any] = {}
+    notes = []
+    with gr.Row(elem_classes="os-strip", elem_id="strip"):
+        for slot, field in SLOTS.items():
+            with gr.Column(elem_classes="os-slot", min_width=0, elem_id=f"slot-{slot}"):
+                make = reference_input if slot.endswith("image") else clip_input
+                inputs[field] = labels.make(
+                    make,  # type: ignore[arg-type]  # a function that makes a component is as good as its class
+                    {"label": LABELS[slot], **({"placeholder": "slot.picture"} if slot.endswith("image") else {})},
+                    height=HEIGHT,
+                    elem_id=field.replace("_", "-"),
+                    visible=getattr(offer, slot),
+                )
+                notes.append(gr.HTML(unable(ENGLISH, slot, model), js_on_load=None))
+            if slot == "first_image":
+                gr.HTML("<div class='os-made' aria-hidden='true'><span></span></div>", elem_classes="os-slot-made")
+    inputs["circle"] = labels.make(
+        gr.Checkbox,
+        {"label": "slot.loop", "info": "slot.loop.hint"},
+        value=False,
+        elem_id="circle",
+        visible=offer.circle,
+        container=False,
+    )
+    return Strip(inputs, notes, gr.HTML("", elem_id="crop", js_on_load=None))
+
+
+def unable(w: Words, slot: str, model: str) -> str:
+    """Why a slot cannot be used with a model; nothing where it can."""
+    if getattr(choices.offer(model), slot):
+        return ""
+    other, title = choices.able(slot), zoo.PRESETS[model].title
+    why = w("slot.unable.none", model=title) if other is None else w("slot.unable.why", model=title, other=other)
+    short = w("slot.unable") if other is None else w("slot.needs", other=other)
+    return (
+        f"<div class='os-slot-off' title='{escape(why, quote=True)}'><strong>{w(LABELS[slot])}</strong>"
+        f"<span>{escape(short)}</span></div>"
+    )
+
+
+def notes_of(w: Words, model: str) -> list[str]:
+    """What stands in place of every slot."""
+    return [unable(w, slot, model) for slot in SLOTS]
+
+
+def choose_image(browser: Browser | None, first: str | None, last: str | None, resolution: str) -> tuple[Any, str]:
+    """A dropped image picks the closest aspect ratio, the first one before the last; returns it and the crops, or what
+    is wrong."""
+    w = words_of(browser)
+    try:
+        pictures = [_read(first), _read(last)]
+    except ValueError as error:
+        return gr.skip(), problem(w, str(error), "crop.refused")
+    leading = next((image for image in pictures if image is not None), None)
+    if leading is None:
+        return gr.skip(), ""
+    ratio = closest_aspect_ratio(leading.width, leading.height, resolution)
+    return gr.update(value=ratio), _crops(w, pictures, resolution, ratio)
+
+
+def show_crop(browser: Browser | None, first: str | None, last: str | None, resolution: str, ratio: str) -> str:
+    """The pictures of the crops for another aspect ratio or resolution."""
+    w = words_of(browser)
+    try:
+        return _crops(w, [_read(first), _read(last)], resolution, ratio)
+    except ValueError as error:
+        return problem(w, str(error), "crop.refused")
+
+
+def _read(path: str | None) -> Image.Image | None:
+    return read_image(path) if path else None
+
+
+def _crops(w: Words, pictures: list[Image.Image | None], resolution: str, ratio: str) -> str:
+    height, width = pixel_size(resolution, ratio)
+    places = zip(("first", "last"), pictures, strict=True)
+    return "".join(render.crop(w, image, width, height, ratio, place) for place, image in places if image is not None)

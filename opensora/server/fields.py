@@ -69,6 +69,10 @@ FIELDS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "cond_type": {**_TEXT, "description": "Where a given image or clip goes, such as `i2v_head` or `i2v_loop`."},
         "picture_model": {**_TEXT, "description": "Weights that paint the prompt first, such as `flux.1-dev`."},
         "dtype": {**_TEXT, "enum": [*DTYPES, None], "description": "Precision; null: what suits the machine."},
+        "offload": {
+            "type": ["boolean", "null"],
+            "description": "Keep networks on a GPU only while they are needed; null: where its memory is short.",
+        },
     }
 )
 """Fields that are sent as JSON; as in GenerationRequest."""

@@ -23,7 +23,7 @@ BARE = 4.0e8
 """Bytes of a process that has imported torch and transformers, until it was measured here."""
 HOST_SAMPLING, HOST_DECODING, HOST_FIXED = 3.9, 2.45, 7.5e7
 """What a processor's kernels take of what is counted for the stages, and besides. Sampling and decoding add up there,
-because the allocator keeps what the first stage used. Measured with the bundled networks (see docs/use.md)."""
+because the allocator keeps what the first stage used. Measured with the bundled networks, see benchmarks/README.md."""
 CONTEXT = 5.0e8
 """Bytes of a GPU that its driver takes for a process."""
 GROUPS = Path("/sys/fs/cgroup")

@@ -15,6 +15,7 @@ import typer
 from opensora import __version__, log
 from opensora.commands import estimate as estimate_command
 from opensora.commands import files
+from opensora.commands import worker as worker_command
 from opensora.commands.estimate import cost_lines
 from opensora.commands.options import Verbose, folder_or_name, takes_request
 from opensora.pipelines.terminal import FAILED, ProgressBar, duration, interruptible, sentences
@@ -236,4 +237,5 @@ def doctor(
 
 
 estimate_command.register(app)
+worker_command.register(app)
 files.register(app)

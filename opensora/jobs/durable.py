@@ -63,7 +63,7 @@ class DurableQueue:
         retention: what is deleted in time.
         database: address of PostgreSQL, for workers on several machines; ``None`` for a file in ``.jobs``.
         storage: where files go, for fsspec, where the machines share no folder; copies come to ``output_dir``.
-        gpus: GPUs of each worker of this machine, such as ``("0", "1,2")``; ``(None,)`` is one worker on what it finds,
+        gpus: GPU of each worker of this machine, such as ``("0", "1")``; ``(None,)`` is one worker on what it finds,
             and ``()`` leaves the work to other machines.
         make_fleet: starts the workers of this machine.
 

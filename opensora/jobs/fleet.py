@@ -1,4 +1,4 @@
-"""The workers of the server's own machine: one process for each set of GPUs, or one on whatever there is."""
+"""The workers of the server's own machine: one process for each GPU, or one on whatever there is."""
 
 import contextlib
 import math
@@ -15,19 +15,25 @@ DATABASE = "OPENSORA_DATABASE"
 """Variable of the environment with the address of PostgreSQL."""
 
 
-def gpu_sets(text: str) -> tuple[str, ...]:
-    """Sets of GPUs from words such as ``0 1`` (two workers) or ``0,1 2,3`` (two workers of two GPUs each).
+GPUS = "CUDA_VISIBLE_DEVICES"
+"""Variable of the environment with the numbers of the GPUs that a process sees."""
+
+
+def gpu_numbers(text: str) -> tuple[str, ...]:
+    """GPUs of a machine's workers, one each, from numbers such as ``0,1,2``.
 
     Raises:
         ValueError: not numbers, or a GPU twice.
     """
-    sets = tuple(text.split())
-    numbers = [number for gpus in sets for number in gpus.split(",")]
-    if not sets or not all(number.isdecimal() for number in numbers):
-        raise ValueError(f"Got the GPUs {text!r}; expected numbers, such as '0 1' for a worker on each of two.")
+    numbers = tuple(number.strip() for number in text.split(","))
+    if not all(number.isdecimal() for number in numbers):
+        raise ValueError(
+            f"Got the GPUs {text!r}; expected numbers with commas, such as 0,1 for a worker on each of two. A clip of "
+            "the page is made by one GPU; scripts/diffusion/inference.py under torchrun divides one among several."
+        )
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"Got the GPUs {text!r}; every GPU can belong to one worker only.")
-    return sets
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,11 @@ class Command:
     database: str | None = None
     storage: str | None = None
 
-    def words(self, name: str, gpus: str | None) -> list[str]:
+    def words(self, name: str) -> list[str]:
         """Program and arguments of the worker of that name."""
         words = [sys.executable, "-m", "opensora.jobs.worker", "--output-dir", str(self.output_dir.absolute())]
         words += ["--name", name, "--generate", self.generate, "--attempts", str(self.attempts)]
-        for option, value in (("--warm-up", self.warm_up), ("--storage", self.storage), ("--gpus", gpus)):
+        for option, value in (("--warm-up", self.warm_up), ("--storage", self.storage)):
             words += [option, value] if value else []
         return words
 
@@ -55,7 +61,7 @@ class Fleet:
 
     Args:
         command: how one is started.
-        gpus: GPUs of each worker, such as ``("0", "1,2")``; a worker of ``None`` takes what it finds.
+        gpus: GPU of each worker, such as ``("0", "1")``; a worker of ``None`` takes what it finds.
         prefix: of their names, which no other machine's workers have.
     """
 
@@ -65,7 +71,8 @@ class Fleet:
         if command.database is not None:  # it may hold a password, and everybody sees arguments
             environment[DATABASE] = command.database
         self._workers = {
-            name: Supervisor(command.words(name, own), environment) for name, own in zip(names, gpus, strict=True)
+            name: Supervisor(command.words(name), environment if gpu is None else environment | {GPUS: gpu})
+            for name, gpu in zip(names, gpus, strict=True)
         }
 
     @property

@@ -57,8 +57,6 @@ class Settings:
     """Attempts at a job that ends the worker."""
     warm_up: str | None = None
     """Bundled model that is loaded at once."""
-    gpus: str | None = None
-    """Numbers of the worker's GPUs, such as ``0`` or ``0,1``; ``None`` for all that there are, of which it uses one."""
 
     @property
     def url(self) -> str:
@@ -169,10 +167,9 @@ class Worker:
         try:
             DBOS.listen_queues([QUEUE])
             DBOS.launch()
-            busy = time.monotonic()
-            while time.monotonic() - busy < LINGER and not self._stopping.is_set():
-                if self._current or self.store.work_for(self.id):
-                    busy = time.monotonic()
+            idle = 0.0  # by looks, not by the clock, which goes on while a library is loaded
+            while self._current or (idle < LINGER and not self._stopping.is_set()):
+                idle = 0.0 if self._current or self.store.work_for(self.id) else idle + LOOK
                 self.awake.clear()
                 time.sleep(LOOK)
         finally:
@@ -225,7 +222,6 @@ def main() -> None:
     parser.add_argument("--name", default="worker", help="id of this worker")
     parser.add_argument("--generate", default=GENERATE, help="module:function")
     parser.add_argument("--attempts", type=int, default=3, help="attempts at a job that ends the worker")
-    parser.add_argument("--gpus", help="numbers of its GPUs, such as 0 or 0,1")
     parser.add_argument("--warm-up", metavar="MODEL", help="load a bundled model at once")
     settings = Settings(**vars(parser.parse_args()), database=os.environ.get(DATABASE))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -241,7 +237,8 @@ def run(worker: Worker) -> None:
     threading.Thread(target=_prepare, args=(worker,), name="opensora-warm-up", daemon=True).start()
     if worker.settings.database is not None:
         bell.listen(worker.settings.database, worker.awake)
-    signal.signal(signal.SIGTERM, lambda *_: worker.leave())
+    for asked in (signal.SIGTERM, signal.SIGINT):  # in a thread: this one may be talking to the database
+        signal.signal(asked, lambda *_: threading.Thread(target=worker.leave).start())
     worker.serve()
 
 

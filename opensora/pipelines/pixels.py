@@ -15,6 +15,10 @@ from opensora.pipelines.result import GenerationError
 
 FLAT_LEVELS = 2
 """A clip whose brightest and darkest values are this close shows nothing."""
+NOISE = 0.05
+"""Correlation of neighbouring pixels below which a clip is noise."""
+FEWEST_PIXELS = 4096
+"""Pixels below which chance alone can bring that about."""
 
 
 def to_pixels(frames: np.ndarray) -> Tensor:
@@ -80,7 +84,7 @@ def to_frames(pixels: Tensor) -> np.ndarray:
 
 
 def check_picture(frames: np.ndarray) -> None:
-    """Refuse a clip, uint8 (T, H, W, 3), that shows one flat colour.
+    """Refuse a clip, uint8 (T, H, W, 3), that shows one flat colour, or noise in which no pixel tells of the next.
 
     Raises:
         GenerationError: it does.
@@ -91,3 +95,23 @@ def check_picture(frames: np.ndarray) -> None:
             "The decoding stage gave one flat colour. Try another seed, more steps or a lower guidance, or check the "
             "weights.",
         )
+    if likeness(frames) < NOISE:
+        raise GenerationError(
+            "decoding",
+            "The decoding stage gave pure noise. Check the weights, or try another dtype or another seed.",
+        )
+
+
+def likeness(frames: np.ndarray) -> float:
+    """Correlation of neighbouring pixels of a clip, uint8 (T, H, W, 3), along rows or columns, whichever is larger.
+
+    It is 0 of independent pixels and close to 1 of pictures; 1 where there are too few pixels to tell, or no contrast.
+    """
+    step = max(1, len(frames) // 8)
+    grey = frames[::step].astype(np.float32).mean(axis=3)
+    grey -= grey.mean(axis=(1, 2), keepdims=True)
+    power = float((grey**2).mean())
+    if grey.size < FEWEST_PIXELS or power == 0:
+        return 1.0
+    rows, columns = grey[:, 1:] * grey[:, :-1], grey[:, :, 1:] * grey[:, :, :-1]
+    return max(float(pairs.mean()) if pairs.size else 0.0 for pairs in (rows, columns)) / power

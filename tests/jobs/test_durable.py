@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fake_jobs
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -236,6 +237,21 @@ def test_everything_that_is_known_of_a_finished_job_is_in_its_view(queue: Durabl
     assert view.request.prompt == "known" and view.settings is not None and view.plan == {}
     assert [sha256(file) for file in view.files] == list(view.sha256)
     assert view.created < (view.started or 0) < (view.finished or 0)
+
+
+def test_while_nothing_is_asked_for_both_processes_sleep(queue: DurableQueue) -> None:
+    ended(queue, submit(queue, "awake"))
+    worker = psutil.Process(queue._fleet._workers["worker"]._process.pid)  # type: ignore[union-attr]
+    time.sleep(4)  # until the engine is shut down
+    before = [sum(process.cpu_times()[:2]) for process in (worker, psutil.Process())]
+    time.sleep(10)
+    after = [sum(process.cpu_times()[:2]) for process in (worker, psutil.Process())]
+    assert all(second - first <= 0.05 for first, second in zip(before, after, strict=True)), (before, after)
+    began = time.monotonic()
+    view = ended(queue, submit(queue, "awake again"))
+    spent = [round(second - first, 3) for first, second in zip(before, after, strict=True)]
+    print(f"worker and server: {spent} s of the processor in 10 s; begun after {view.started} - {view.created}")
+    assert view.state is JobState.DONE and time.monotonic() - began < WAIT
 
 
 def test_failures_are_sentences_and_the_next_job_runs(queue: DurableQueue) -> None:

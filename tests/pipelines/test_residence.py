@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from pipelines import bundles, bundles_v2
+from pipelines.lora_files import write_lora
 from torch import Tensor, nn
 
 from opensora import generate_video
 from opensora.acceleration import offload
+from opensora.models.stdit.stdit3 import STDiT3
 from opensora.pipelines import residence
 from opensora.pipelines.build import build_models, release_models
 from opensora.pipelines.cost import Memory
@@ -110,6 +112,16 @@ def test_the_text_encoder_alone_leaves_where_that_is_enough(
     result = make(folder)
     assert result.plan["offload"] == "text" and "The text encoders leave the GPU" in result.notes[-1]
     assert [stage for stage, networks in turns if networks] == ["text"]
+
+
+def test_a_lora_is_worn_by_a_network_that_takes_turns_and_gone_after_it(
+    folder: Path, tmp_path: Path, pretended: list[int]
+) -> None:
+    file = write_lora(tmp_path / "style", STDiT3(bundles.STDIT), ["spatial_blocks.0.mlp.fc1"])
+    plain = {"reference_image": None, "length": "1f", "offload": True}
+    before, worn, after = (make(folder, **plain, loras=loras).frames for loras in ((), ((file, 1.0),), ()))
+    assert np.array_equal(before, after) and not np.array_equal(before, worn)
+    assert np.array_equal(worn, make(folder, **{**plain, "offload": False}, loras=((file, 1.0),)).frames)
 
 
 def test_as_few_networks_leave_as_the_memory_needs(monkeypatch: pytest.MonkeyPatch) -> None:

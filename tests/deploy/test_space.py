@@ -128,3 +128,15 @@ def test_on_zero_gpu_a_clip_is_made_in_a_child_that_was_asked_for_as_long_as_the
     assert clip.stat().st_size > 1000
     assert "Clips are made on ZeroGPU" in page and "Duplicate this Space" not in page
     assert started.process.returncode == 0, started.lines
+
+
+def test_the_front_matter_of_the_guide_fits_the_repository() -> None:
+    guide = (ROOT / "docs" / "space.md").read_text(encoding="utf-8")
+    block = re.search(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    facts = dict(line.split(": ", 1) for line in block[1].splitlines())
+    pins = dict(re.findall(r"^(\w+)==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    assert facts["sdk"] == "gradio" and facts["sdk_version"] == pins["gradio"]
+    assert (ROOT / facts["app_file"]).is_file() and len(facts["short_description"]) <= 60
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not readme.startswith("---\n") or readme.startswith(f"---\n{block[1]}---\n")

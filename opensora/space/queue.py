@@ -34,8 +34,8 @@ class ZeroWorker(Worker):
 
     def run(self, ticket: str) -> dict[str, Any] | None:
         """One attempt at the job of a ticket; returns its outcome."""
-        (record,) = self.store.board.some([job_of(ticket)[0]]) or [None]
-        token = VISITOR.set(None if record is None else self._visitors.of(record.owner))
+        records = self.store.board.some([job_of(ticket)[0]])
+        token = VISITOR.set(self._visitors.of(records[0].owner) if records else None)
         try:
             return super().run(ticket)
         finally:

@@ -55,8 +55,8 @@ class Running:
         return found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT
+def until(condition: Callable[[], bool], seconds: float = WAIT) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.02)
@@ -69,13 +69,26 @@ def users_file(path: Path, *names: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, page: bool = False, keys: dict[str, str] | None = None, **settings: Any) -> Iterator[Running]:
-    """Serve until the block ends."""
+def serving(
+    folder: Path,
+    page: bool = False,
+    keys: dict[str, str] | None = None,
+    make_queue: Callable[[Path], JobQueue] = lambda outputs: MemoryQueue(fake_jobs.generate, outputs),
+    **settings: Any,
+) -> Iterator[Running]:
+    """Serve until the block ends.
+
+    Args:
+        page: whether Gradio's page is in it.
+        keys: API keys by user.
+        make_queue: the queue of an output folder.
+        settings: of the server.
+    """
     outputs, control = folder / "outputs", folder / "control"
     outputs.mkdir(parents=True, exist_ok=True)
     control.mkdir(exist_ok=True)
     os.environ["FAKE_JOBS"] = str(control)
-    queue = MemoryQueue(fake_jobs.generate, outputs)
+    queue = make_queue(outputs)
     closed = None
     if page:
         from opensora.ui.web import CLOSED as closed

@@ -210,8 +210,12 @@ class Page:
         parts, cost = self.composer.several, self.composer.several["cost"]
         told, acts = [*parts["inputs"], *self.values], self.acts.several
         asked = [self.browser, *told]
-        for listen in (parts["section"].expand, self.composer.cost.change, *(part.change for part in parts["inputs"])):
-            listen(answering(acts.cost), asked, cost, **LATEST)
+        cost_asked = [self.browser, parts["unfolded"], *told]
+        opened = parts["section"].expand(lambda: True, None, parts["unfolded"], **QUIET)
+        opened.then(answering(acts.cost), cost_asked, cost, **QUIET)
+        parts["section"].collapse(lambda: False, None, parts["unfolded"], **QUIET)
+        for listen in (self.composer.cost.change, *(part.change for part in parts["inputs"])):
+            listen(answering(acts.cost), cost_asked, cost, **LATEST)
         done = [self.browser, self.composer.refusal]
         seeds = parts["inputs"][0]
         for event in (

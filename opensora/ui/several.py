@@ -31,9 +31,14 @@ class Several:
 
     queue: JobQueue
 
-    def cost(self, browser: Browser | None, seeds: Any, guidance: str, steps: str, motion: str, *values: Any) -> str:
-        """What drafts and then one clip in full will take, and what the whole grid will."""
+    def cost(
+        self, browser: Browser | None, unfolded: bool, seeds: Any, guidance: str, steps: str, motion: str, *values: Any
+    ) -> Any:
+        """What drafts and then one clip in full will take, and what the whole grid will; unless nobody sees it."""
         from opensora.pipelines.preflight import estimate
+
+        if not unfolded:
+            return gr.skip()
 
         w = words_of(browser)
         try:
@@ -195,6 +200,7 @@ def _full_steps(browser: Browser | None) -> dict[str, int]:
 
 def add_several(labels: Any) -> dict[str, Any]:
     """Place the section here; returns its components."""
+    unfolded = gr.State(False)
     with labels.make(gr.Accordion, {"label": "several"}, open=False, elem_id="several") as section:
         seeds = labels.make(gr.Slider, {"label": "seeds"}, minimum=1, maximum=8, value=4, step=1, elem_id="seeds")
         with gr.Row(elem_classes="os-pair"):
@@ -212,4 +218,11 @@ def add_several(labels: Any) -> dict[str, Any]:
         with gr.Row(elem_classes="os-actions"):
             drafts = labels.make(gr.Button, {"value": "drafts"}, elem_id="drafts", min_width=120)
             everything = labels.make(gr.Button, {"value": "grid"}, elem_id="grid", min_width=120)
-    return {"section": section, "inputs": [seeds, *axes], "cost": cost, "drafts": drafts, "all": everything}
+    return {
+        "unfolded": unfolded,
+        "section": section,
+        "inputs": [seeds, *axes],
+        "cost": cost,
+        "drafts": drafts,
+        "all": everything,
+    }

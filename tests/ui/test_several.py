@@ -61,9 +61,10 @@ def test_a_grid_has_every_combination_and_says_what_is_varied(acts: Handlers) ->
 
 
 def test_the_costs_of_drafts_and_of_all_are_known_before(acts: Handlers) -> None:
-    html = acts.several.cost(None, 4, "", "", "", *values(prompt=""))
+    html = acts.several.cost(None, True, 4, "", "", "", *values(prompt=""))
     assert "4 drafts" in html and "Then one in full" in html and "All 4 in full" in html
-    assert "role='alert'" in acts.several.cost(None, 4, "x", "", "", *values())
+    assert "role='alert'" in acts.several.cost(None, True, 4, "x", "", "", *values())
+    assert acts.several.cost(None, False, 4, "", "", "", *values()) == {"__type__": "update"}  # nobody sees it
 
 
 @pytest.mark.parametrize(("text", "whole"), [("x", False), ("nan", False), ("2.5", True), ("1,,b", False)])

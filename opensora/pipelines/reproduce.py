@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora.checkpoint.lora import open_lora
-from opensora.datasets.video_io import read_metadata
+from opensora.datasets import confined
 from opensora.models import zoo
 from opensora.pipelines import embedded
 from opensora.pipelines.errors import RequestError, shown
@@ -79,7 +79,7 @@ def read_settings(source: str | Path | bytes) -> Recorded:
     Raises:
         ValueError: the file is foreign, damaged, or from a version with other settings; a sentence for people.
     """
-    record = read_metadata(source)
+    record = confined.read_settings(source)
     name = "The file" if isinstance(source, bytes) else Path(source).name
     settings, plan = record.get("settings"), record.get("plan")
     program = record.get("program")

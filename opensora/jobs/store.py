@@ -137,6 +137,12 @@ class JobStore:
         if any(ticket.worker is None for ticket in tickets.values()) and not self.board.held():
             self.ring()  # a worker may have gone to sleep in the moment in which the ticket came
 
+    def pass_on(self, job_id: str, ticket: int) -> None:
+        """Queue a job again whose ticket a worker was handed that has another job."""
+        record = self._now(job_id)
+        if record is not None and record.ticket == ticket:
+            self._call_back(record, counts=False)
+
     def delete(self, record: Record) -> None:
         """Forget a job."""
         self.board.delete(record.id)

@@ -99,7 +99,12 @@ class Worker:
         job_id, number = job_of(ticket)
         lease = secrets.token_hex(8)
         with self._lock:
-            self._current[job_id] = lease
+            busy = bool(self._current)
+            if not busy:
+                self._current[job_id] = lease
+        if busy:  # the engine counts a job only when its thread has begun, and may hand out another before that
+            self.store.pass_on(job_id, number)
+            return None
         try:
             generate = self.load()
             at = attempt.Workplace(
@@ -180,14 +185,14 @@ class Worker:
             self.awake.set()
 
     def _beat(self) -> None:
-        """Say that this worker lives while it is at something, and look for jobs of machines that are gone."""
+        """Say that this worker lives, and look for jobs of machines that are gone."""
         while True:
             time.sleep(BEAT)
             try:
-                if self._current:
+                if self._current or self._remote:
                     self.store.board.beat(self.id)
-                    if self._remote:
-                        self.store.mend()
+                if self._current and self._remote:
+                    self.store.mend()
             except SQLAlchemyError as error:
                 log.warning("the database does not answer: %s", error)
 

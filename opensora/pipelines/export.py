@@ -85,7 +85,7 @@ def _gif(_: Path, fps: float, frames: Iterator[np.ndarray], target: Path) -> Non
 def _palette_graph(width: int, height: int, shape: tuple[int, int], time_base: Fraction) -> Graph:
     """Frames in, frames of 256 colours out once the last one is in."""
     graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=time_base)
     scale = graph.add("scale", f"{shape[0]}:{shape[1]}:flags=lanczos")
     split = graph.add("split")
     palette = graph.add("palettegen", "stats_mode=full")

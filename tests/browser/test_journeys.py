@@ -71,7 +71,7 @@ def test_drafts_are_picked_promoted_found_compared_and_restored(visit: Visit) ->
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("#history [data-act=delete] >> nth=1")
     expect(page.locator("#history .os-tile")).to_have_count(3)
-    page.fill("#search textarea, #search input", "nothing like this")
+    page.locator("#search textarea, #search input").press_sequentially("zzz")
     expect(page.locator("#history")).to_contain_text("No clip has these words")
 
     source = page.get_attribute("#panel img", "src")

@@ -94,7 +94,7 @@ config = DiffusionTrainConfig(
             emphasis_fades=False,
         ),
         Stage(
-            steps=850,
+            steps=650,
             mixture=(
                 ("1of49x144x256", 0.4),
                 ("49x64x112", 0.3),

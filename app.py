@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +44,20 @@ def main(
         list[str] | None,
         typer.Option(envvar="OPENSORA_WEBHOOK_HOSTS", help="Host that may be told of finished clips, see docs/api.md."),
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(help="A worker for each of these GPUs, such as 0,1; none: workers run elsewhere. Default: one."),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OPENSORA_DATABASE", help="PostgreSQL for workers on several machines, see docs/deploy.md."
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(envvar="OPENSORA_STORAGE", help="Where files go between machines, such as s3://bucket/videos."),
+    ] = None,
 ) -> None:
     """Serve the page until it is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -50,13 +65,44 @@ def main(
     check_model(model)
     prepare_folder(output_dir)
     retention = what_to_keep(keep_days, keep_gb)
+    workers = who_works(gpus, database, storage)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         settings = who_may_come(listener, host, output_dir, users, no_login, allow_host or [], webhook_host or [])
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         if "GRADIO_TEMP_DIR" not in os.environ:
             os.environ["GRADIO_TEMP_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="opensora-uploads-"))
-        serve(listener, settings, model, retention)
+        serve(listener, settings, model, retention, workers)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who makes the clips."""
+
+    gpus: tuple[str | None, ...] = (None,)
+    """GPU of each worker of this machine."""
+    database: str | None = None
+    """Address of the PostgreSQL that workers elsewhere reach; ``None`` keeps jobs in the output folder."""
+    storage: str | None = None
+    """Where files go between machines; ``None`` for a shared folder."""
+
+
+def who_works(gpus: str | None, database: str | None, storage: str | None) -> Workers:
+    """The workers that the options ask for."""
+    from opensora.jobs.fleet import gpu_numbers
+
+    if database is not None and not database.startswith(("postgresql://", "postgres://")):
+        raise typer.BadParameter("It has to be like postgresql://user:password@host/name.", param_hint="--database")
+    if gpus == "none" and database is None:
+        raise typer.BadParameter(
+            "Without a worker here the jobs need --database, where workers of other machines find them.",
+            param_hint="--gpus",
+        )
+    try:
+        chosen: tuple[str | None, ...] = (None,) if gpus is None else () if gpus == "none" else gpu_numbers(gpus)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--gpus") from None
+    return Workers(chosen, database, storage)
 
 
 def check_model(name: str) -> None:
@@ -147,7 +193,9 @@ def who_may_come(
     return settings
 
 
-def open_queue(space: "Space | None", output_dir: Path, model: str, retention: "Retention") -> "DurableQueue":
+def open_queue(
+    space: "Space | None", output_dir: Path, model: str, retention: "Retention", workers: Workers
+) -> "DurableQueue":
     """The queue with its workers; on a Space with ZeroGPU the worker is in this process, where GPUs are asked for."""
     if space is not None and space.uses_zero_gpu:
         from opensora.space.zero import ZeroGpu
@@ -157,9 +205,27 @@ def open_queue(space: "Space | None", output_dir: Path, model: str, retention: "
         from opensora.space.queue import ZeroQueue
 
         return ZeroQueue(output_dir, gpu, retention)
+    from sqlalchemy.exc import OperationalError
+
     from opensora.jobs.durable import DurableQueue
 
-    return DurableQueue(output_dir, warm_up=model, retention=retention)
+    try:
+        return DurableQueue(
+            output_dir,
+            warm_up=model,
+            retention=retention,
+            database=workers.database,
+            storage=workers.storage,
+            gpus=workers.gpus,
+        )
+    except OperationalError:
+        place = (workers.database or "").rpartition("@")[2]
+        raise typer.BadParameter(
+            f"The database {place} does not answer, or refuses this user. Start it, or check the address.",
+            param_hint="--database",
+        ) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--storage") from None
 
 
 def prepare_space() -> None:
@@ -173,7 +239,9 @@ def prepare_space() -> None:
         raise SystemExit(f"This Space cannot start: {error}") from None
 
 
-def serve(listener: socket.socket, settings: "ServerSettings", model: str, retention: "Retention") -> None:
+def serve(
+    listener: socket.socket, settings: "ServerSettings", model: str, retention: "Retention", workers: Workers
+) -> None:
     """Run the page on a listening socket until Ctrl-C; unfinished jobs go on at the next start."""
     import uvicorn
 
@@ -186,7 +254,7 @@ def serve(listener: socket.socket, settings: "ServerSettings", model: str, reten
 
     space = here()
     try:
-        queue = open_queue(space, settings.output_dir, model, retention)
+        queue = open_queue(space, settings.output_dir, model, retention, workers)
     except FolderInUse as error:
         raise typer.BadParameter(str(error), param_hint="--output-dir") from None
     try:

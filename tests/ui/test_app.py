@@ -55,9 +55,16 @@ def test_wrong_arguments_are_sentences(tmp_path: Path) -> None:
         (("--output-dir", str(tmp_path / "file" / "below")), "Nothing can be written to"),
         (("--port", "70000"), "65535"),
         (("--keep-days", "0"), "Got 0.0 for the days to keep; expected more than 0"),
+        (("--gpus", "0,0"), "every GPU can belong to one worker only"),
+        (("--gpus", "none"), "Without a worker here the jobs need --database"),
+        (("--database", "mysql://u:secret@h/n"), "postgresql://user:password@host/name"),
+        (
+            ("--port", "0", "--database", "postgresql://u:secret@127.0.0.1:1/n", "--gpus", "none"),
+            "The database 127.0.0.1:1/n does not answer",
+        ),
     ):
         status, text = run(*("--output-dir", str(tmp_path / "out")), *arguments)
-        assert status == 2 and part in text and "Traceback" not in text, text
+        assert status == 2 and part in text and "Traceback" not in text and "secret" not in text, text
 
 
 def test_a_folder_that_another_server_uses_is_a_sentence(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ FRAMES: dict[str, tuple[int, ...]] = {
 FPS = 24
 USUAL_LENGTH: dict[str, str] = {"1.2": "51f", "1.3": "49f", "2.0": "65f", "flux": "1f"}
 """Where the page starts."""
+HIGH_COMPRESSION_FRAMES, HIGH_COMPRESSION_LENGTH = (32, 64, 96, 128), "64f"
+"""The same with 2.0's autoencoder of high compression, whose clips have no single first frame."""
 
 AESTHETICS = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)
 EXAMPLES: list[str] = [
@@ -79,14 +81,14 @@ def offer(model: str) -> Offer:
     preset = zoo.PRESETS[model]
     try:
         card = of_preset(preset).card
-        cond_types = card.cond_types
+        cond_types, high = card.cond_types, card.high_compression
     except ValueError:  # the sentence comes with the cost line and when Generate is pressed
-        cond_types = ("i2v_head",)
+        cond_types, high = ("i2v_head",), False
     given = cond_types if "i2v" in preset.modes else ()
     captions = preset.family in ("1.2", "1.3")
     return Offer(
-        frames=FRAMES[preset.family],
-        length=USUAL_LENGTH[preset.family],
+        frames=HIGH_COMPRESSION_FRAMES if high else FRAMES[preset.family],
+        length=HIGH_COMPRESSION_LENGTH if high else USUAL_LENGTH[preset.family],
         camera=captions,
         aesthetic=captions,
         loops=captions,

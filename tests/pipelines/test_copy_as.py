@@ -94,7 +94,8 @@ def test_torchrun_reads_the_same_request(request_: GenerationRequest) -> None:
     while rest and rest[0] in ("--prompt", "--seed", "--num-videos"):  # options of the script itself
         key, value, *rest = rest
         named[key.removeprefix("--").replace("-", "_")] = value if key == "--prompt" else int(value)
-    read = dataclasses.replace(load_config(ROOT / CONFIG, overrides(rest)), **named)
+    base = load_config(ROOT / CONFIG)
+    read = dataclasses.replace(load_config(ROOT / CONFIG, overrides(rest, base)), **named)
     assert plain(read) == plain(request_)
 
 
@@ -107,7 +108,8 @@ def test_the_command_names_every_setting_of_its_config() -> None:
 def test_torchrun_takes_loras_and_refuses_folders() -> None:
     request = GenerationRequest("x", model="tiny", resolution="144p", loras=((Path("a b"), 0.5),))
     words = shlex.split(as_torchrun(request))
-    assert plain(dataclasses.replace(load_config(ROOT / CONFIG, overrides(words[8:])), prompt="x")) == plain(request)
+    found = overrides(words[8:], load_config(ROOT / CONFIG))
+    assert plain(dataclasses.replace(load_config(ROOT / CONFIG, found), prompt="x")) == plain(request)
     with pytest.raises(RequestError, match="from a config file alone"):
         as_torchrun(GenerationRequest("x", model=Path("bundle")))
 

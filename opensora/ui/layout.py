@@ -109,6 +109,7 @@ class Page:
         self.images = [self.inputs["reference_image"], self.inputs["last_image"]]
         self.screen = [shown, *screen.html, timer, composer.generate, composer.cancel, screen.search]
         self.acted = [browser, composer.refusal, *self.screen]
+        self.held = gr.State("")
 
     def connect_generate(self, examples: list[tuple[str, Any]]) -> None:
         """Generate, Enter, examples and Cancel."""
@@ -136,9 +137,10 @@ class Page:
             chosen = panel.select(
                 pressed(self._fill),
                 [self.browser, self.shown],
-                [self.shown, self.composer.refusal, *self.values],
+                [self.shown, self.held, *self.values],
                 **QUIET,
             )
+            self._filling(chosen)
             chosen.then(answering(self.acts.poll), [self.browser, self.shown], self.screen, **QUIET).then(
                 js=TO_COMPOSER, **QUIET
             )
@@ -230,15 +232,19 @@ class Page:
         refusal, parts = self.composer.refusal, self.composer.presets
         upload: Any = self.composer.upload
         cost: Any = self.composer.cost
-        upload.upload(restore.restored, [self.browser, upload], [refusal, *self.values], **QUIET)
-        cost.select(self.acts.fit, [self.browser, *self.values], [refusal, *self.values], **QUIET)
+        self._filling(upload.upload(restore.restored, [self.browser, upload], [self.held, *self.values], **QUIET))
+        self._filling(cost.select(self.acts.fit, [self.browser, *self.values], [self.held, *self.values], **QUIET))
         kept = [self.browser, parts["list"]]
         parts["section"].expand(
             lambda browser: restore.presets(words_of(browser), browser), self.browser, parts["list"], **QUIET
         )
         parts["save"].click(restore.save, [self.browser, parts["name"], *self.values], [*kept, refusal], **QUIET)
         parts["list"].click(pressed(restore.drop), self.browser, kept, **QUIET)
-        parts["list"].select(pressed(restore.load), self.browser, [refusal, *self.values], **QUIET)
+        self._filling(parts["list"].select(pressed(restore.load), self.browser, [self.held, *self.values], **QUIET))
+
+    def _filling(self, event: Any) -> None:
+        """Say what an event filled in once it has: a prompt that changes wipes away what was said before."""
+        event.then(lambda said: said, self.held, self.composer.refusal, **QUIET)
 
     def connect_models(self, section: Any, models: Any, checking: Any) -> None:
         """The list of models: looked at when it is unfolded, and while files are checked."""

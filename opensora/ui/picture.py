@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,31 @@ SHADE = 0.28
 """Brightness of what is cut off."""
 
 
+def _handing_over(kind: Any, read: Callable[[Any, Any], str | None]) -> Any:
+    """A component class whose values reach handlers through ``read`` (the component, gradio's value).
+
+    A class, not a changed object: gradio makes components anew when their labels or places change. It keeps the name,
+    by which the browser finds its side, and passes over what gradio does to classes written in files, beside which it
+    would write stub files.
+    """
+    meta = type(kind)
+    return super(meta, meta).__new__(meta, kind.__name__, (kind,), {"preprocess": read, "__module__": __name__})
+
+
 def reference_input(**options: Any) -> gr.Image:
     """Gradio's image input, handing over the uploaded file untouched.
 
     Gradio itself would decode the file first: 16-bit pictures would lose their greys, and a damaged one would end in an
-    error that says nothing. :func:`opensora.datasets.image_io.load_image` reads it instead. (A subclass would do, but
-    gradio writes a stub file beside the module of every component class.)
+    error that says nothing. :func:`opensora.datasets.image_io.load_image` reads it instead.
     """
-    component = gr.Image(type="filepath", sources=["upload"], buttons=[], **options)
-    setattr(component, "preprocess", lambda payload: None if payload is None else payload.path)  # noqa: B010
+    component: gr.Image = _UntouchedImage(type="filepath", sources=["upload"], buttons=[], **options)
     return component
 
 
 def clip_input(**options: Any) -> gr.Video:
     """Gradio's video input, handing over the uploaded file untouched; :func:`opensora.datasets.video_io.read_video`
     reads it."""
-    component = gr.Video(sources=["upload"], buttons=[], **options)
-    setattr(component, "preprocess", lambda payload: None if payload is None else _path_of(payload))  # noqa: B010
+    component: gr.Video = _UntouchedVideo(sources=["upload"], buttons=[], **options)
     return component
 
 
@@ -46,10 +55,13 @@ def clip_file(frames: np.ndarray) -> str:
     return str(folder / "clip.mp4")
 
 
-def _path_of(payload: Any) -> str:
-    """Where gradio put an uploaded clip."""
-    path: str = getattr(payload, "video", payload).path
-    return path
+def _path_of(_: Any, payload: Any) -> str | None:
+    """Where gradio put an uploaded file."""
+    return None if payload is None else getattr(payload, "video", payload).path
+
+
+_UntouchedImage = _handing_over(gr.Image, _path_of)
+_UntouchedVideo = _handing_over(gr.Video, _path_of)
 
 
 def crop_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:

@@ -69,7 +69,7 @@ def test_drafts_are_picked_promoted_found_compared_and_restored(visit: Visit) ->
     page.click("#history [data-act=pin] >> nth=3")
     expect(page.locator("#history [aria-pressed=true][data-act=unpin]")).to_have_count(1)
     page.once("dialog", lambda dialog: dialog.accept())
-    page.click("#history [data-act=delete] >> nth=1")
+    page.click("#history [data-act=delete] >> nth=2")  # a draft, not the clip that is shown
     expect(page.locator("#history .os-tile")).to_have_count(3)
     page.locator("#search textarea, #search input").press_sequentially("zzz")
     expect(page.locator("#history")).to_contain_text("No clip has these words")

@@ -60,7 +60,7 @@ def test_a_prompt_becomes_a_clip_that_plays_in_its_own_colours(visit: Visit) -> 
     page.fill("#prompt textarea", PROMPT)
     page.fill("#seed textarea, #seed input", "7")
     page.click("#generate")
-    expect(page.locator("#progress")).to_contain_text("of 4", timeout=WAIT)
+    expect(page.locator("#progress")).to_contain_text("of 8", timeout=WAIT)
     expect(page.locator("#panel img")).to_have_attribute("src", re.compile("^data:image/webp;base64,"), timeout=WAIT)
     expect(page.locator("#announcement [role=status]")).to_have_text("The clip is ready", timeout=WAIT)
     assert page.inner_text("#panel .os-prompt") == PROMPT

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-STEPS = 40
+STEPS = 40  # of the picture, and again of the clip
 """Enough to be killed in the middle."""
 
 
@@ -30,7 +30,7 @@ def test_a_clip_outlives_the_server_that_was_killed(killed: list[Server], browse
     visit.steps(STEPS)
     page.fill("#prompt textarea", "a green kite")
     page.click("#generate")
-    expect(page.locator("#progress")).to_contain_text(f"of {STEPS}", timeout=3 * WAIT)
+    expect(page.locator("#progress")).to_contain_text(f"of {2 * STEPS}", timeout=3 * WAIT)
     killed[0].process.kill()
     killed[0].process.wait()
     port = killed[0].url.rpartition(":")[2]

@@ -198,6 +198,10 @@ def open_queue(
 ) -> "DurableQueue":
     """The queue with its workers; on a Space with ZeroGPU the worker is in this process, where GPUs are asked for."""
     if space is not None and space.uses_zero_gpu:
+        if workers != Workers():
+            raise typer.BadParameter(
+                "On ZeroGPU the page asks for GPUs itself; leave --gpus, --database and --storage out."
+            )
         from opensora.space.zero import ZeroGpu
 
         gpu = ZeroGpu()

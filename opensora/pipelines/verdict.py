@@ -1,6 +1,7 @@
 """Whether a request will work on this machine now: green, amber or red, with the reasons in sentences.
 
-The page, the command line, the interface for programs and a Space that has to say how long it needs a GPU all ask here.
+The page and the command line ask here. The interface for programs so far refuses wrong settings and missing weights
+alone, and a Space asks :func:`opensora.pipelines.preflight.estimate` how long it needs a GPU.
 """
 
 import math

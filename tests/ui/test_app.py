@@ -1,5 +1,6 @@
 """``app.py`` from a terminal: quick to answer, clear about mistakes, quiet at the end."""
 
+import importlib
 import os
 import re
 import signal
@@ -11,9 +12,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import typer
 from filelock import FileLock
 
 from opensora.jobs.places import Places
+from opensora.jobs.retention import Retention
+from opensora.space.place import Space
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +69,15 @@ def test_wrong_arguments_are_sentences(tmp_path: Path) -> None:
     ):
         status, text = run(*("--output-dir", str(tmp_path / "out")), *arguments)
         assert status == 2 and part in text and "Traceback" not in text and "secret" not in text, text
+
+
+def test_on_zero_gpu_there_are_no_workers_to_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    app = importlib.import_module("app")
+    monkeypatch.setattr(Space, "uses_zero_gpu", True)
+    space = Space("someone/open-sora", tmp_path, kept=False)
+    with pytest.raises(typer.BadParameter, match="leave --gpus, --database and --storage out"):
+        app.open_queue(space, tmp_path, "tiny", Retention(), app.Workers(gpus=("0",)))
 
 
 def test_a_folder_that_another_server_uses_is_a_sentence(tmp_path: Path) -> None:

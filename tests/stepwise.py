@@ -45,7 +45,7 @@ class Steps:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until something is true."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60  # a busy machine may need seconds to let another thread run
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.005)

@@ -101,7 +101,7 @@ class DiffusionTrainer(LatentTrainer[DiffusionTrainConfig]):
         generator: torch.Generator,
     ) -> Tensor:
         condition = draw_condition(self.config, stage, rng, z.shape[2])
-        return self.loss(bucket, z, captions, condition, generator, stage.shift, stage.emphasis_fades)
+        return self.loss(bucket, z, captions, condition, generator, stage.shift_of(bucket), stage.emphasis_fades)
 
     def loss(
         self,

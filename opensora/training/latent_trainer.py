@@ -38,12 +38,18 @@ class Stage:
     """Shift of the training times for every size, as ``shift * t / (1 + (shift - 1) * t)``; ``None`` shifts by size and
     length as published, which for pictures much smaller than 512 x 512 leaves little of the noisy end, where colour,
     place and direction are decided."""
+    picture_shift: float | None = None
+    """As ``shift``, for pictures; ``None`` for the same."""
     text_share: float | None = None
     """Share of video batches without an image condition; ``None`` for the recipe's."""
     head_share: float | None = None
     """Share of video batches that are given the first latent frame; ``None`` for the recipe's."""
     emphasis_fades: bool = True
     """Whether the loss's emphasis on what stands out ends near the noisy end."""
+
+    def shift_of(self, bucket: LatentBucket) -> float | None:
+        """Shift of the training times for clips of a bucket."""
+        return self.picture_shift if bucket.frames == 1 and self.picture_shift is not None else self.shift
 
 
 @dataclass(frozen=True, kw_only=True)

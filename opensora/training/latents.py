@@ -45,12 +45,15 @@ class LatentBucket:
     """Clips to render, a multiple of the shard size (32)."""
     of: int | None = None
     """Frames of the clip whose beginning this is: a picture that a clip starts from leaves its subject room to move."""
+    subjects: int | None = None
+    """Subjects of every scene, 0 to 2; ``None`` draws their number, mostly one."""
 
     @property
     def name(self) -> str:
         """Folder of the bucket."""
         length = f"{self.frames}" if self.of is None else f"{self.frames}of{self.of}"
-        return f"{length}x{self.height}x{self.width}"
+        name = f"{length}x{self.height}x{self.width}"
+        return name if self.subjects is None else f"{name}-{self.subjects}"
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,20 @@ def clip_and_captions(
 ) -> tuple[np.ndarray, list[str]]:
     """Clip ``index`` of a bucket, uint8 (T, H, W, 3), with several captions; held-out combinations never occur."""
     rng = np.random.default_rng((seed, crc32(bucket.name.encode()), index))
-    scene = random_scene(rng)
-    while heldout(scene):
-        scene = random_scene(rng)
+    scene = scene_of(bucket, rng)
     frames = bucket.of or bucket.frames
     clip = render(scene, bucket.height, bucket.width, frames, fps=24, seed=int(rng.integers(2**31)), kept=bucket.frames)
     texts = [_caption(scene, rng, wording, moves=frames > 1) for _ in range(captions)]
     return clip, texts
+
+
+def scene_of(bucket: LatentBucket, rng: np.random.Generator) -> SceneSpec:
+    """A scene for a bucket; held-out combinations never occur."""
+    fixed = {} if bucket.subjects is None else {"count": bucket.subjects}
+    scene = random_scene(rng, **fixed)
+    while heldout(scene):
+        scene = random_scene(rng, **fixed)
+    return scene
 
 
 def _caption(scene: SceneSpec, rng: np.random.Generator, wording: Wording, moves: bool) -> str:

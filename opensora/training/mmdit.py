@@ -77,8 +77,9 @@ class MMDiTTrainer(LatentTrainer[MMDiTTrainConfig]):
     ) -> Tensor:
         texts = ["" if rng.random() < self.config.drop_text else caption for caption in captions]
         cond = self.given(z, rng)
-        shift = None if stage.shift is None else torch.tensor(stage.shift)
-        times = training_times(len(z), shift, self.config.sample_method, generator, self.device)
+        shift = stage.shift_of(bucket)
+        shifts = None if shift is None else torch.tensor(shift)
+        times = training_times(len(z), shifts, self.config.sample_method, generator, self.device)
         weights = None
         if self.config.emphasis:
             weights = loss_weights(z, times, self.config.emphasis, stage.emphasis_fades)

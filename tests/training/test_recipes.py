@@ -13,7 +13,7 @@ from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.training.diffusion import DiffusionTrainConfig, DiffusionTrainer, Stage, draw_condition, stage_at
-from opensora.training.latents import LatentBucket, clip_and_captions, fill, load
+from opensora.training.latents import LatentBucket, clip_and_captions, fill, load, scene_of
 from opensora.training.text import TextTrainConfig, TextTrainer
 from opensora.training.vae import VAEBucket, VAETrainConfig, VAETrainer, reconstruction_loss, sample_clip, to_pixels
 
@@ -204,3 +204,19 @@ def test_a_picture_may_be_the_beginning_of_a_clip() -> None:
     assert bucket.name == "1of9x48x80"
     picture, _ = clip_and_captions(bucket, 3, seed=0, captions=2)
     assert picture.shape == (1, 48, 80, 3)
+
+
+def test_a_bucket_may_hold_scenes_of_two_subjects_only() -> None:
+    bucket = LatentBucket(1, 48, 80, 32, of=9, subjects=2)
+    assert bucket.name == "1of9x48x80-2"
+    rng = np.random.default_rng(0)
+    assert {len(scene_of(bucket, rng).subjects) for _ in range(20)} == {2}
+    drawn = LatentBucket(1, 48, 80, 32, of=9)
+    assert len({len(scene_of(drawn, rng).subjects) for _ in range(60)}) > 1
+
+
+def test_pictures_may_have_a_time_shift_of_their_own() -> None:
+    stage = Stage(steps=1, mixture=(), tokens=1, shift=5.0, picture_shift=2.0)
+    picture, clip = LatentBucket(1, 32, 32, 32), LatentBucket(5, 32, 32, 32)
+    assert (stage.shift_of(picture), stage.shift_of(clip)) == (2.0, 5.0)
+    assert replace(stage, picture_shift=None).shift_of(picture) == 5.0

@@ -125,7 +125,7 @@ def test_generate_shows_the_job_and_later_ones_wait_in_the_list(acts: Handlers, 
     browser, _, shown, panel, progress, *_ = acts.act(browser, shown, pressed("show", jobs[0].id))
     assert "a star" in panel and "1 job is in front of it" in progress and "a star" in shown["waiting"]
     steps.go.release(4)
-    acts.queue.wait(jobs[0].id, browser["owner"], timeout=5)
+    acts.queue.wait(jobs[0].id, browser["owner"], timeout=60)
     shown, panel, progress, announcement, waiting, history, timer, generate, cancel, search = acts.poll(browser, shown)
     assert "<video" in panel and progress == waiting == "" and announcement == "The clip is ready"
     assert history.count("os-tile") == 2 and timer.active is False
@@ -135,6 +135,7 @@ def test_generate_shows_the_job_and_later_ones_wait_in_the_list(acts: Handlers, 
 def test_waiting_jobs_are_moved_paused_edited_doubled_and_removed(acts: Handlers) -> None:
     browser, _, shown, *_ = acts.generate(None, {}, *values())
     owner = browser["owner"]
+    until(lambda: acts.view(browser).state == "running")
     for prompt in ("one", "two", "three"):
         browser, _, shown, *_ = acts.generate(browser, shown, *values(prompt=prompt))
     ids = {job.request.prompt: job.id for job in acts.queue.jobs(owner)}
@@ -170,7 +171,7 @@ def test_finished_clips_are_searched_pinned_compared_and_deleted(acts: Handlers,
     owner = browser["owner"]
     ids = {job.request.prompt: job.id for job in acts.queue.jobs(owner)}
     for job_id in ids.values():
-        acts.queue.wait(job_id, owner, timeout=5)
+        acts.queue.wait(job_id, owner, timeout=60)
     history = acts.search(browser, {}, "RED")[5]
     assert history.count("os-tile") == 2 and "a blue star" not in history
     assert "No clip has these words" in acts.search(browser, {}, "green")[5]
@@ -198,7 +199,7 @@ def test_polling_leaves_alone_what_did_not_change(acts: Handlers, steps: Steps) 
     shown, *parts = acts.poll(browser, shown)
     assert parts[0] == SKIP and parts[2:] == [SKIP] * (SCREEN - 3)
     steps.go.release()
-    acts.queue.wait(browser["job"], browser["owner"], timeout=5)
+    acts.queue.wait(browser["job"], browser["owner"], timeout=60)
     shown, *_ = acts.poll(browser, shown)
     assert acts.poll(browser, shown)[1:] == (SKIP,) * (SCREEN - 1)  # a playing video is not started again
 
@@ -207,7 +208,7 @@ def test_cancel_says_that_it_is_stopping_and_then_that_nothing_was_saved(acts: H
     browser, _, shown, *_ = acts.generate(None, {}, *values())
     until(lambda: acts.view(browser).started is not None)
     acts.cancel(browser, shown)
-    acts.queue.wait(browser["job"], browser["owner"], timeout=5)
+    acts.queue.wait(browser["job"], browser["owner"], timeout=60)
     _, panel, progress, announcement, *_ = acts.poll(browser, {})
     assert "Cancelled. Nothing was saved." in panel and progress == ""
     assert announcement == "Cancelled, nothing was saved"
@@ -225,7 +226,7 @@ def test_a_reload_finds_the_job_and_a_stranger_does_not(acts: Handlers, steps: S
 def test_settings_of_a_job_can_be_used_again(acts: Handlers, steps: Steps) -> None:
     browser, *_ = acts.generate(None, {}, *values(motion_score="5", aspect_ratio="9:16", negative_prompt="rain"))
     steps.go.release(2)
-    acts.queue.wait(browser["job"], browser["owner"], timeout=5)
+    acts.queue.wait(browser["job"], browser["owner"], timeout=60)
     _, refusal, *inputs = fill(acts.queue, browser, {}, pressed("reuse", browser["job"]))
     got = dict(zip(FIELDS, inputs, strict=True))
     assert refusal == ""
@@ -239,7 +240,7 @@ def test_settings_of_a_job_can_be_used_again(acts: Handlers, steps: Steps) -> No
 def test_a_clip_goes_on_from_the_frame_at_the_playhead(acts: Handlers, steps: Steps) -> None:
     steps.go.release(2)
     browser, *_ = acts.generate(None, {}, *values(seed="7", num_videos=2))
-    acts.queue.wait(browser["job"], browser["owner"], timeout=5)
+    acts.queue.wait(browser["job"], browser["owner"], timeout=60)
     event = pressed("continue", browser["job"], time="0.3", file="0")
     _, refusal, *inputs = fill(acts.queue, browser, {}, event)
     got = dict(zip(FIELDS, inputs, strict=True))

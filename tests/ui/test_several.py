@@ -35,7 +35,7 @@ def test_drafts_take_a_third_of_the_steps_and_one_is_made_in_full(acts: Handlers
     jobs = acts.queue.batch(browser["batch"], browser["owner"])
     assert refusal == "" and [(job.request.seed, job.request.steps) for job in jobs] == [(40, 10), (41, 10), (42, 10)]
     for job in jobs:
-        acts.queue.wait(job.id, browser["owner"], timeout=5)
+        acts.queue.wait(job.id, browser["owner"], timeout=60)
     panel = acts.poll(browser, {})[1]
     assert "Drafts · 3 of 3 finished" in panel and panel.count("Make in full") == 3 and panel.count("<video") == 3
     act = SimpleNamespace(act="promote", job=jobs[1].id)
@@ -84,11 +84,11 @@ def test_what_a_browser_says_of_batches_is_not_trusted(acts: Handlers, browser: 
 def test_a_second_run_says_whether_it_is_equal(acts: Handlers, steps: Steps) -> None:
     steps.go.release(100)
     browser, *_ = acts.generate(None, {}, *values())
-    acts.queue.wait(browser["job"], browser["owner"], timeout=5)
+    acts.queue.wait(browser["job"], browser["owner"], timeout=60)
     first = browser["job"]
     browser, refusal, *_ = acts.act(browser, {}, SimpleNamespace(act="again", job=first))
     assert refusal == "" and browser["job"] != first
-    acts.queue.wait(browser["job"], browser["owner"], timeout=5)
+    acts.queue.wait(browser["job"], browser["owner"], timeout=60)
     assert "byte for byte" in acts.poll(browser, {})[1]
     acts.queue.remove(first, browser["owner"])
     assert "no longer there" in acts.poll(browser, {})[1]

@@ -1,5 +1,6 @@
 """A finished clip in other forms, on request: GIF, WebM, or its frames in a zip archive."""
 
+import contextlib
 import io
 import json
 import math
@@ -51,6 +52,26 @@ def export(source: str | Path, kind: str, destination: str | Path | None = None)
         raise ValueError(f"{path.name} is a picture; there are no frames to export.")
     with reading(path) as (fps, frames), replacing(target) as partial:
         FORMS[kind](path, fps, frames, partial)
+    return target
+
+
+def beside(clip: Path, kind: str) -> Path:
+    """A clip in another form, from the file beside it; whoever asks first has it written there.
+
+    It goes where the clip goes: one that was deleted while this worked leaves nothing behind.
+
+    Raises:
+        ValueError: no such form, or no clip; a sentence for people.
+        OSError: the file cannot be written.
+    """
+    target = clip.with_suffix(f".{kind}")
+    if kind not in FORMS or not target.is_file():
+        target = export(clip, kind, target)
+    if not clip.exists():
+        target.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            clip.parent.rmdir()
+        raise ValueError(f"{clip.name} was deleted while it was written in another form.")
     return target
 
 

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -70,6 +72,7 @@ def rest_router(videos: Videos, rates: Rates) -> APIRouter:
     """All calls."""
     router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=_REFUSALS)
     streams: dict[str, int] = {}
+    one_by_one = CapacityLimiter(1)
 
     @router.post("", status_code=201, openapi_extra=_BODY)
     async def create_video(request: Request, owner: Owner) -> dict[str, Any]:
@@ -103,13 +106,21 @@ def rest_router(videos: Videos, rates: Rates) -> APIRouter:
         return StreamingResponse(_counted(videos, owner, video_id, streams), 200, headers, "text/event-stream")
 
     @router.get("/{video_id}/content", response_class=FileResponse)
-    def video_content(
+    async def video_content(
         video_id: JobId,
         owner: Owner,
         index: Annotated[int, Query(description="Which one, where several were asked for.")] = 0,
+        variant: Annotated[
+            Literal["gif", "webm", "zip"] | None,
+            Query(description="Another form of a clip, written when it is first asked for; `zip` holds the frames."),
+        ] = None,
     ) -> FileResponse:
-        """The MP4, or the PNG of a picture; parts of it by Range."""
-        path, kind, sha256 = videos.file(owner, video_id, index)
+        """The MP4, or the PNG of a picture, or another form of a clip; parts of it by Range."""
+        if variant is None:
+            path, kind, sha256 = await run_in_threadpool(videos.file, owner, video_id, index)
+        else:
+            path, kind = await run_sync(videos.form, owner, video_id, index, variant, limiter=one_by_one)
+            sha256 = ""
         name = re.sub(r"[^\w.-]", "", f"{video_id}-{index}{path.suffix}", flags=re.ASCII)
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
         if sha256:

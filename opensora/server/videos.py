@@ -9,13 +9,14 @@ from typing import Any
 
 from opensora.jobs.queue import JobQueue, JobState, JobView, QueueFull
 from opensora.pipelines.errors import RequestError, shown
-from opensora.pipelines.image_first import bundles
-from opensora.pipelines.request import require_weights
 from opensora.server import fields
 from opensora.server.errors import ApiError
+from opensora.server.room import Doorkeeper
 from opensora.server.webhooks import Webhooks
 
 KINDS: Mapping[str, str] = {".mp4": "video/mp4", ".png": "image/png"}
+FORMS: Mapping[str, str] = {"gif": "image/gif", "webm": "video/webm", "zip": "application/zip"}
+"""Other forms of a clip."""
 MOST_LISTED = 100
 WEBHOOK = "webhook_url"
 
@@ -25,11 +26,12 @@ class Videos:
 
     Args:
         queue: makes them.
+        door: refuses what cannot be made.
         webhooks: tells hosts of finished ones; ``None``: none are told.
     """
 
-    def __init__(self, queue: JobQueue, webhooks: Webhooks | None = None) -> None:
-        self.queue, self._webhooks = queue, webhooks
+    def __init__(self, queue: JobQueue, door: Doorkeeper, webhooks: Webhooks | None = None) -> None:
+        self.queue, self._door, self._webhooks = queue, door, webhooks
 
     def create(self, owner: str, values: Any, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Queue a job; what is known of it.
@@ -46,9 +48,7 @@ class Videos:
             told = self._checked(values[WEBHOOK])
         with refusals():
             plain = {k: v for k, v in values.items() if k != WEBHOOK} if isinstance(values, dict) else values
-            request = fields.parse(plain, **(files or {})).validated()
-            for bundle in bundles(request):
-                require_weights(bundle)
+            request = self._door.require(fields.parse(plain, **(files or {})))
             job_id = self.queue.submit(request, owner)
         if told is not None and self._webhooks is not None:
             try:
@@ -149,6 +149,23 @@ class Videos:
         if not path.is_file():
             raise ApiError(410, "gone", "The file of this video is no longer on the server.", "id")
         return path, KINDS[path.suffix], view.sha256[index] if index < len(view.sha256) else ""
+
+    def form(self, owner: str, job_id: str, index: int, kind: str) -> tuple[Path, str]:
+        """A clip in another form, ``gif``, ``webm`` or ``zip``, and its type; it is written when it is first asked for.
+
+        Raises:
+            ApiError: there is no clip, or not yet, or it cannot be written.
+        """
+        clip, _, _ = self.file(owner, job_id, index)
+        from opensora.pipelines.export import beside
+
+        try:
+            return beside(clip, kind), FORMS[kind]
+        except ValueError as error:
+            raise ApiError(422, "invalid_request", str(error), "variant") from error
+        except OSError as error:
+            said = f"The clip cannot be written as {kind}: {error.strerror}. Make room on the server's disk."
+            raise ApiError(503, "unavailable", said, "variant") from error
 
     def _checked(self, url: Any) -> str:
         if self._webhooks is None:

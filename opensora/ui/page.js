@@ -19,6 +19,30 @@ function save(target) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+// A clip in another form: the server writes it first, which may take a while; then it is saved like any other file.
+async function otherForm(target) {
+  const told = target.innerText;
+  target.parentElement.querySelector('[role=alert]')?.remove();
+  target.disabled = true;
+  target.innerText = target.dataset.doing;
+  try {
+    const answer = await fetch(target.dataset.url, {headers: {Range: 'bytes=0-0'}});
+    if (!answer.ok) throw new Error((await answer.json()).error.message);
+    const link = document.createElement('a');
+    link.href = target.dataset.url;
+    link.download = '';
+    link.click();
+  } catch (error) {
+    const note = document.createElement('p');
+    note.className = 'os-note';
+    note.setAttribute('role', 'alert');
+    note.innerText = error.message;
+    target.parentElement.append(note);
+  }
+  target.disabled = false;
+  target.innerText = told;
+}
+
 // Keys: only once for the whole page. None of them is taken while something is typed, but for Generate itself.
 const DO = {
   g: () => document.querySelector('#generate')?.click(),
@@ -44,6 +68,7 @@ element.addEventListener('click', event => {
   const data = {...target.dataset};
   if (data.act === 'copy') return copy(target);
   if (data.act === 'save-file') return save(target);
+  if (data.act === 'form') return otherForm(target);
   if (data.confirm && !confirm(data.confirm)) return;
   const shown = video();
   if (shown) {

@@ -13,6 +13,9 @@ from opensora.ui import again, picture, said
 from opensora.ui.said import button, facts, problem, seconds
 from opensora.ui.words import Words
 
+FORMS = {"gif": "GIF", "webm": "WebM", "zip": "ZIP"}
+"""Forms in which a clip can be saved besides its own, see :mod:`opensora.pipelines.export`, and their names."""
+
 if TYPE_CHECKING:  # it loads torch, which the page does without until somebody generates
     from opensora.pipelines.preflight import Cost
     from opensora.pipelines.verdict import Preflight
@@ -128,7 +131,7 @@ def done(w: Words, view: JobView) -> str:
         (w("fact.model"), settings.get("model")),
     ]
     notes = "".join(f"<p class='os-note'>{escape(note)}</p>" for note in view.notes)
-    return f"{media}{prompt(view)}{facts(rows, 'os-facts')}{notes}{_actions(w, view)}"
+    return f"{media}{prompt(view)}{facts(rows, 'os-facts')}{notes}{_actions(w, view)}{_forms(w, view)}"
 
 
 def _actions(w: Words, view: JobView) -> str:
@@ -139,6 +142,26 @@ def _actions(w: Words, view: JobView) -> str:
     rerun = button(w("do.again"), act="again", job=view.id)
     sheet = button(w("sheet.back"), act="sheet", batch=view.batch) if view.batch else ""
     return f"<div class='os-row'>{links}{begun}{reuse}{rerun}{sheet}</div>"
+
+
+def _forms(w: Words, view: JobView) -> str:
+    """Buttons that save the clips in other forms, written when somebody asks; nothing for pictures."""
+    clips = [file for file in view.files if file.suffix == ".mp4"]
+    rows = []
+    for number, file in enumerate(clips, start=1):
+        label = w("form") if len(clips) == 1 else w("form.of", number=number)
+        buttons = "".join(
+            button(
+                w("form.frames", kind=name) if kind == "zip" else name,
+                "os-button os-small",
+                act="form",
+                url=f"forms/{view.id}/{file.stem}.{kind}",
+                doing=w("form.doing"),
+            )
+            for kind, name in FORMS.items()
+        )
+        rows.append(f"<div class='os-row os-forms'><span class='os-faint'>{label}</span>{buttons}</div>")
+    return "".join(rows)
 
 
 def player(w: Words, job_id: str, file: Path, shape: tuple[int, int], plain: bool = False) -> str:

@@ -1,9 +1,11 @@
 """The page in a web application: result files, posters, the page itself, and its functions for programs."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import gradio as gr
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
@@ -17,6 +19,8 @@ from opensora.ui.surroundings import NOTHING, Surroundings, add_surroundings
 MAX_UPLOAD = "64mb"
 KINDS = {".mp4": "video/mp4", ".png": "image/png"}
 """Files that are served, and as what."""
+FORMS = {".gif": "image/gif", ".webm": "video/webm", ".zip": "application/zip"}
+"""Other forms of a clip: written beside it when somebody asks for one, and kept as long as it."""
 QUEUE_SLEEP = 0.05
 """Seconds between two looks of gradio's queue for events. Its own 1 ms costs several percent of a core all the time."""
 CACHE = {"Cache-Control": "private, max-age=86400, immutable"}
@@ -37,7 +41,7 @@ def add_page(
     programs: tuple[Jobs, type[Exception]] | None = None,
     surroundings: Surroundings = NOTHING,
 ) -> FastAPI:
-    """Add the page, ``/files/{job}/{name}`` and ``/posters/{job}/{name}``.
+    """Add the page, ``/files/{job}/{name}``, ``/forms/{job}/{name}`` and ``/posters/{job}/{name}``.
 
     A result's address holds the job's unguessable id: whoever was given the link can open it, nobody can list or guess.
     Where people log in, ``request.state.person`` is the owner of their jobs, and a link opens for that person only.
@@ -52,6 +56,17 @@ def add_page(
     def result_file(request: Request, job_id: str, name: str) -> FileResponse:
         path = _own(request, queue, root, job_id, name)
         return FileResponse(path, media_type=KINDS[path.suffix], headers=CACHE)
+
+    one_by_one = CapacityLimiter(1)
+
+    @app.get("/forms/{job_id}/{name}", include_in_schema=False)
+    async def other_form(request: Request, job_id: str, name: str) -> FileResponse:
+        kind = PurePath(name).suffix
+        if kind not in FORMS:
+            raise HTTPException(404, f"A clip has the forms {', '.join(form[1:] for form in FORMS)}.")
+        clip = await run_sync(_own, request, queue, root, job_id, str(PurePath(name).with_suffix(".mp4")))
+        path = await run_sync(_written, clip, kind[1:], limiter=one_by_one)
+        return FileResponse(path, media_type=FORMS[kind], filename=f"opensora-{path.name}", headers=CACHE)
 
     @app.get("/posters/{job_id}/{name}", include_in_schema=False)
     def result_poster(request: Request, job_id: str, name: str) -> Response:
@@ -91,6 +106,19 @@ def result_path(root: Path, job_id: str, name: str) -> Path:
     if path.parent.parent != root or name.startswith(".") or path.suffix not in KINDS or not path.is_file():
         raise HTTPException(404, "There is no such file; it may have been removed.")
     return path
+
+
+def _written(clip: Path, kind: str) -> Path:
+    """A clip in another form, or why there is none."""
+    from opensora.pipelines.export import beside
+
+    try:
+        return beside(clip, kind)
+    except ValueError as error:
+        raise HTTPException(404, str(error)) from None
+    except OSError as error:
+        reason = f"The clip cannot be written as {kind.upper()}: {error.strerror}. Make room on the server's disk."
+        raise HTTPException(503, reason) from None
 
 
 def _own(request: Request, queue: JobQueue, root: Path, job_id: str, name: str) -> Path:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from opensora.datasets.video_io import read_video, write_mp4
-from opensora.pipelines.export import export
+from opensora.pipelines import export as module
+from opensora.pipelines.export import beside, export
 from opensora.pipelines.reproduce import read_settings
 
 RECORD = {"program": "opensora 0", "settings": {"prompt": "빨간 공", "width": 96, "height": 64}, "plan": {}}
@@ -82,3 +83,28 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(clip: Path, tmp_pat
         with pytest.raises(ValueError, match=words):
             export(source, kind, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["still.png", "text.mp4"]
+
+
+def test_a_form_beside_a_clip_is_made_once_and_goes_with_a_clip_that_is_deleted_meanwhile(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    own = folder / "video.mp4"
+    own.write_bytes(clip.read_bytes())
+    file = beside(own, "gif")
+    assert file == folder / "video.gif" and file.read_bytes() == export(clip, "gif", tmp_path / "a.gif").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "export", lambda *_: pytest.fail("made again"))
+        assert beside(own, "gif") == file
+    file.unlink()
+
+    def late(source: Path, kind: str, target: Path) -> Path:
+        own.unlink()
+        target.write_bytes(b"late")
+        return target
+
+    monkeypatch.setattr(module, "export", late)
+    with pytest.raises(ValueError, match="was deleted"):
+        beside(own, "gif")
+    assert not folder.exists()

@@ -27,6 +27,13 @@ def make(client: httpx.Client, **more: Any) -> str:
     return answer.json()["id"]
 
 
+VARIANTS = (
+    ("gif", "image/gif", b"GIF89a"),
+    ("webm", "video/webm", b"\x1aE\xdf\xa3"),
+    ("zip", "application/zip", b"PK\x03\x04"),
+)
+
+
 def error(answer: httpx.Response) -> tuple[int, str, str, str | None]:
     said = answer.json()["error"]
     assert set(said) == {"type", "message", "field"}
@@ -55,6 +62,11 @@ def test_a_video_is_made_followed_fetched_and_deleted(local: Running) -> None:
         part = client.get(done["files"][0]["url"], headers={"Range": "bytes=10-19"})
         assert part.status_code == 206 and part.content == made[10:20]
         assert client.get("/v1/videos").json()["data"][0] == done
+        for variant, kind, begins in VARIANTS:
+            other = client.get(done["files"][0]["url"], params={"index": 0, "variant": variant})
+            assert other.headers["content-type"] == kind and other.content.startswith(begins)
+            assert (local.folder / view["id"] / f"video.{variant}").read_bytes() == other.content
+        assert error(client.get(f"/v1/videos/{view['id']}/content?variant=avi"))[::3] == (422, "variant")
         assert client.delete(f"/v1/videos/{view['id']}").json()["deleted"] is True
         assert not (local.folder / view["id"]).exists()
         assert error(client.get(f"/v1/videos/{view['id']}"))[:2] == (404, "not_found")

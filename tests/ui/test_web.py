@@ -49,10 +49,28 @@ def test_a_result_is_served_whole_and_in_parts(client: TestClient, root: Path) -
     assert client.get("/posters/job/video.mp4").headers["content-type"] == "image/jpeg"
 
 
+def test_another_form_is_written_when_somebody_asks_and_then_kept(client: TestClient, root: Path) -> None:
+    for kind, media in (("gif", "image/gif"), ("webm", "video/webm"), ("zip", "application/zip")):
+        answer = client.get(f"/forms/job/video.{kind}")
+        assert answer.headers["content-type"] == media
+        assert f'filename="opensora-video.{kind}"' in answer.headers["content-disposition"]
+        file = root / "job" / f"video.{kind}"
+        assert file.read_bytes() == answer.content
+        file.write_bytes(b"kept")
+        assert client.get(f"/forms/job/video.{kind}").content == b"kept"
+        file.unlink()
+
+
 @pytest.mark.parametrize(
     "path",
     [
         "/files/job/notes.txt",
+        "/files/job/video.gif",
+        "/forms/job/video.mp4",
+        "/forms/job/none.gif",
+        "/forms/job/link.gif",
+        "/forms/job/..%2f..%2fsecret.gif",
+        "/forms/../secret.gif",
         "/files/job/.video.mp4",
         "/files/job/link.mp4",
         "/files/job/none.mp4",

@@ -16,7 +16,7 @@ from opensora.pipelines.result import Cancelled, GenerationError, Progress
 
 
 class MemoryQueue:
-    """Makes one job after the other with a generator of the test."""
+    """Makes one job after the other with a generator of the test. Every change is made under the lock, whole."""
 
     def __init__(self, generate: Generate, output_dir: Path) -> None:
         self._generate, self._output_dir = generate, output_dir
@@ -40,12 +40,13 @@ class MemoryQueue:
         return [replace(job, position=before.index(job.id)) if job.state is JobState.QUEUED else job for job in own]
 
     def cancel(self, job_id: str, owner: str) -> bool:
-        job = self.view(job_id, owner)
-        if job is None or job.state.finished:
-            return False
-        self._wishes[job_id].set()
-        queued = job.state is JobState.QUEUED
-        self._update(replace(job, state=JobState.CANCELLED) if queued else replace(job, stopping=True))
+        with self._change:
+            job = self.view(job_id, owner)
+            if job is None or job.state.finished:
+                return False
+            queued = job.state is JobState.QUEUED
+            self._update(replace(job, state=JobState.CANCELLED) if queued else replace(job, stopping=True))
+            self._wishes[job_id].set()
         return True
 
     def wait(self, job_id: str, owner: str, timeout: float | None = None) -> JobView | None:
@@ -54,10 +55,10 @@ class MemoryQueue:
         return self.view(job_id, owner)
 
     def remove(self, job_id: str, owner: str) -> bool:
-        job = self.view(job_id, owner)
-        if job is None or not job.state.finished:
-            return False
         with self._change:
+            job = self.view(job_id, owner)
+            if job is None or not job.state.finished:
+                return False
             del self._jobs[job_id]
         shutil.rmtree(self._output_dir / job_id, ignore_errors=True)
         return True
@@ -93,10 +94,11 @@ class MemoryQueue:
         return True
 
     def edit(self, job_id: str, owner: str, request: GenerationRequest) -> bool:
-        job = self.view(job_id, owner)
-        if job is None or job.state not in (JobState.QUEUED, JobState.PAUSED):
-            return False
-        self._update(replace(job, request=request.validated()))
+        with self._change:
+            job = self.view(job_id, owner)
+            if job is None or job.state not in (JobState.QUEUED, JobState.PAUSED):
+                return False
+            self._update(replace(job, request=request.validated()))
         return True
 
     def duplicate(self, job_id: str, owner: str) -> str | None:
@@ -104,10 +106,11 @@ class MemoryQueue:
         return None if job is None else self.submit(job.request, owner)
 
     def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
-        job = self.view(job_id, owner)
-        if job is None:
-            return False
-        self._update(replace(job, pinned=pinned))
+        with self._change:
+            job = self.view(job_id, owner)
+            if job is None:
+                return False
+            self._update(replace(job, pinned=pinned))
         return True
 
     def everybodys(self) -> list[JobView]:
@@ -131,10 +134,11 @@ class MemoryQueue:
         return job.id
 
     def _turned(self, job_id: str, owner: str, before: JobState, after: JobState) -> bool:
-        job = self.view(job_id, owner)
-        if job is None or job.state is not before:
-            return False
-        self._update(replace(job, state=after))
+        with self._change:
+            job = self.view(job_id, owner)
+            if job is None or job.state is not before:
+                return False
+            self._update(replace(job, state=after))
         return True
 
     def _update(self, job: JobView) -> None:
@@ -150,11 +154,12 @@ class MemoryQueue:
             with self._change:
                 self._change.wait_for(lambda: self._closed or self._next() is not None)
                 job = self._next()
-            if self._closed or job is None:
-                return
-            self._update(replace(job, state=JobState.RUNNING, started=time.time(), stage="starting"))
+                if self._closed or job is None:
+                    return
+                self._update(replace(job, state=JobState.RUNNING, started=time.time(), stage="starting"))
             ending = self._made(job.id)
-            self._update(replace(self._jobs[job.id], stopping=False, finished=time.time(), preview=None, **ending))
+            with self._change:
+                self._update(replace(self._jobs[job.id], stopping=False, finished=time.time(), preview=None, **ending))
 
     def _made(self, job_id: str) -> dict[str, Any]:
         try:
@@ -179,12 +184,13 @@ class MemoryQueue:
         }
 
     def _report(self, job_id: str, told: Progress) -> None:
-        job = self._jobs[job_id]
-        job = replace(job, stage=told.stage, step=told.step, total=told.total, seconds_left=told.seconds_left)
-        job = replace(job, reported=time.time())
-        if told.preview is not None:
-            job = replace(job, preview=told.preview, preview_number=job.preview_number + 1)
-        self._update(job)
+        with self._change:
+            job = self._jobs[job_id]
+            job = replace(job, stage=told.stage, step=told.step, total=told.total, seconds_left=told.seconds_left)
+            job = replace(job, reported=time.time())
+            if told.preview is not None:
+                job = replace(job, preview=told.preview, preview_number=job.preview_number + 1)
+            self._update(job)
 
 
 def _hashes(files: Sequence[Path]) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ ARGUMENTS = (
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WAIT = 60_000
-"""Milliseconds that a generation of 17 frames and 4 steps may take on a slow, busy core."""
+"""Milliseconds that anything may take on a slow, busy core; a generation of 17 frames and 4 steps, for one."""
+expect.set_options(timeout=WAIT)
 
 
 @dataclass
@@ -70,7 +71,7 @@ def stop_server(server: Server) -> int:
     """Press Ctrl-C; returns the exit status."""
     server.process.send_signal(signal.SIGINT)
     try:
-        return server.process.wait(timeout=30)
+        return server.process.wait(timeout=60)
     except subprocess.TimeoutExpired:
         server.process.kill()
         raise
@@ -137,8 +138,8 @@ class Visit:
 @pytest.fixture
 def visit(server: Server, browser: Browser) -> Iterator[Visit]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(WAIT)
     page = context.new_page()
-    page.set_default_timeout(WAIT)
     visit = Visit(page, context, server)
     page.on("request", lambda request: visit.requests.append(request.url))
     page.on("response", lambda r: visit.failures.append(f"{r.status} {r.url}") if r.status >= 400 else None)

@@ -368,7 +368,7 @@ def test_a_killed_slow_download_is_not_taken_for_a_checkpoint(hub: Hub) -> None:
     process = start(PROGRAM.format(id=ID))
     assert process.stdout is not None and process.stdout.readline() == f"download {10 << 20}\n"
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=10)
+    process.wait(timeout=60)
     process.stdout.close()
     assert snapshot(ID) is None
     repository.mode = "fine"

@@ -143,7 +143,7 @@ def test_an_endpoint_that_never_answers_is_left_in_time(chat: Chat, mode: str, m
     monkeypatch.setattr(refine_endpoint, "TOTAL_SECONDS", 0.5)
     start = time.monotonic()
     assert "did not answer within 0.5 seconds" in refused()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize(

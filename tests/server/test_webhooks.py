@@ -122,7 +122,7 @@ def test_a_restart_forgets_nobody(host: Host, queue: MemoryQueue, tmp_path: Path
     before.watch(job, "me", host.url)
     before.close()
     (tmp_path / "go").touch()
-    queue.wait(job, "me", 30)
+    queue.wait(job, "me", 60)
     after = telling(queue, tmp_path, f"127.0.0.1:{host.port}")
     until(lambda: bool(host.told))
     after.close()

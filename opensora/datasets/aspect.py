@@ -17,8 +17,8 @@ ASPECT_RATIOS: dict[str, tuple[int, Table]] = tables()
 AR: list[float] = [int(h) / int(w) for h, w in (name.split(":") for name in ASPECT_RATIO_MAP)]
 """The published names as numbers."""
 
-RESOLUTIONS_V2: tuple[str, ...] = ("256px", "768px")
-"""Resolutions in which 2.0 makes videos; their sizes are in :mod:`opensora.datasets.aspect_v2`."""
+RESOLUTIONS_V2: tuple[str, ...] = ("256px", "768px", aspect_v2.SMALL)
+"""Resolutions in which networks of 2.0 make videos; their sizes are in :mod:`opensora.datasets.aspect_v2`."""
 RESOLUTIONS: tuple[str, ...] = ("144p", "240p", "360p", "480p", "720p", *RESOLUTIONS_V2)
 """Resolutions in which videos are made."""
 

@@ -3,6 +3,7 @@
 Ratios are WIDTH:HEIGHT as people write them ("9:16" is upright), and so are the published names.
 """
 
+import itertools
 import math
 from functools import lru_cache
 
@@ -18,8 +19,11 @@ RESOLUTIONS: dict[str, int] = {
     "1024px": 1024**2,
     "1080p": 1920 * 1080,
     "1080px": 1080**2,
+    "128px": 128**2,
 }
-"""Area of each resolution, in pixels."""
+"""Area of each resolution, in pixels. All are published but :data:`SMALL`."""
+SMALL = "128px"
+"""The resolution of small networks of ours: so few pixels that cutting a size to a multiple would bend its shape."""
 
 _RATIOS = ("2.39:1", "2:1", "16:9", "1.85:1", "9:16", "5:8", "3:2", "4:3", "1:1")
 """Published list; every ratio is also turned, which makes 16:9 and 9:16 twice: the turned one counts."""
@@ -45,7 +49,8 @@ def size_table(resolution: str, multiple: int = 16, closest: bool = False) -> di
     made: dict[str, tuple[int, int]] = {}
     for name in _RATIOS:
         across, down = (float(side) for side in name.split(":"))
-        size = _size(RESOLUTIONS[resolution], across / down, multiple, closest)
+        area, ratio = RESOLUTIONS[resolution], across / down
+        size = _nearest(area, ratio, multiple) if resolution == SMALL else _size(area, ratio, multiple, closest)
         if not closest or size not in made.values():
             made[name] = size
     turned = {":".join(reversed(name.split(":"))): (width, height) for name, (height, width) in made.items()}
@@ -79,3 +84,14 @@ def _size(area: int, ratio: float, multiple: int, closest: bool) -> tuple[int, i
         return height, width
     near = ((height, width), (height + multiple, width), (height, width + multiple))
     return min(near, key=lambda size: abs(size[0] * size[1] - area))
+
+
+def _nearest(area: int, ratio: float, multiple: int) -> tuple[int, int]:
+    """(height, width) that comes closest to an area and, twice as important, to a ratio."""
+
+    def away(size: tuple[int, int]) -> float:
+        height, width = size
+        return abs(math.log(height * width / area)) + 2 * abs(math.log(width / height / ratio))
+
+    sides = range(multiple, 2 * math.isqrt(area) + 1, multiple)
+    return min(itertools.product(sides, sides), key=away)

@@ -84,6 +84,8 @@ class Preset:
     """Its networks."""
     high_compression: bool = False
     """Whether the autoencoder makes one latent of 4 x 32 x 32 pixels."""
+    optional: bool = False
+    """Whether it is offered only where all its files are: bundled weights that a clone may lack."""
     defaults: Defaults = Defaults()
     """Settings it was published with."""
     peak_gpu_bytes: int | None = None
@@ -151,6 +153,21 @@ _TABLE = (
             Component("text", "assets/tiny/t5", 0, layout=T5),
         ),
         defaults=Defaults(frames=(17, 33, 49, 65, 81, 97)),
+    ),
+    Preset(
+        "tiny-v2",
+        "Tiny 2.0 128px",
+        "2.0",
+        ("t2v", "i2v", "t2i"),
+        ("128px",),
+        (
+            Component("stdit", "assets/tiny-v2/stdit", 0),
+            Component("vae", "assets/tiny-v2/vae", 0),
+            Component("text", "assets/tiny/t5", 0, layout=T5),
+            Component("clip", "assets/tiny-v2/clip", 0, layout=CLIP),
+        ),
+        defaults=Defaults(image_guidance=3.0, frames=(*range(5, 34, 4), 65)),
+        optional=True,
     ),
     _published_13(
         "opensora-1.3-t2v-360p", "Open-Sora 1.3 360p", "hpcai-tech/OpenSora-STDiT-v4-360p", ("t2v", "t2i"), ("360p",)
@@ -250,4 +267,5 @@ _TABLE = (
 )
 
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _TABLE})
-"""Every preset by name, in the order in which they are offered and tried."""
+"""Every preset by name, in the order in which they are offered and tried; :data:`opensora.models.zoo.PRESETS` are those
+that are offered."""

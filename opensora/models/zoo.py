@@ -1,6 +1,7 @@
 """Where the weights of a preset are: found, checked, downloaded, or refused with the way to get them."""
 
 import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,30 @@ from opensora.checkpoint import hub, identity
 from opensora.checkpoint.errors import OfflineError, gigabytes
 from opensora.checkpoint.layout import LayoutError, present
 from opensora.checkpoint.locate import ASSETS, assets_folder, resolve
-from opensora.models.presets import MODES, PRESETS, Component, Mode, Preset
+from opensora.models import presets
+from opensora.models.presets import MODES, Component, Mode, Preset
 
 __all__ = ["MODES", "PRESETS", "Component", "Mode", "Preset"]
+
+
+class Offered(Mapping[str, Preset]):
+    """The table of presets without optional ones whose files are not here; looked at anew every time."""
+
+    def __getitem__(self, name: str) -> Preset:
+        preset = presets.PRESETS[name]
+        if preset.optional and not status(preset).installed:
+            raise KeyError(name)
+        return preset
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in presets.PRESETS if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+PRESETS: Mapping[str, Preset] = Offered()
+"""Every preset that is offered, by name, in order."""
 
 
 class PresetError(ValueError):
@@ -54,7 +76,7 @@ class PresetStatus:
 
 
 def find(model: str | None = None, mode: str = "t2v", resolution: str | None = None) -> Preset:
-    """The preset for a request. Only the table is asked, not the disk: `weights` says whether it is here.
+    """The preset for a request. Of published weights only the table is asked: `weights` says whether they are here.
 
     Args:
         model: a preset's name; None takes the first one that can do the rest.
@@ -132,6 +154,24 @@ def how_to_get(preset: Preset) -> str:
     return f"Get them with `python -m opensora models --download {preset.name}` (about {size})."
 
 
+def require_place(path: Path, where: str, role: str, family: str) -> None:
+    """Refuse a network that says that it is for another place. Text encoders belong to no generation: a T5 of ours
+    serves several, and which kind one is, its own configuration says.
+
+    Args:
+        path: its folder or file.
+        where: how to call it in an error.
+        role: one of :data:`opensora.models.presets.Role`.
+        family: generation of the networks beside it.
+
+    Raises:
+        IdentityError: names what it is and what was wanted.
+    """
+    encoder = role in ("text", "clip")
+    found = identity.identify(path)
+    identity.require(found, where, role="text" if encoder else role, family=None if encoder else family)
+
+
 def _located(
     preset: Preset,
     *,
@@ -152,7 +192,7 @@ def _located(
         )
         if component.layout.weights and path.is_dir():  # the repository holds other networks beside it
             path = path / component.layout.weights[0]
-        identity.require(identity.identify(path), component.source, role=component.role, family=preset.family)
+        require_place(path, component.source, component.role, preset.family)
         found[component.role] = path
     return Weights(**found)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from opensora.checkpoint import identity
 from opensora.checkpoint.layout import read_object
 from opensora.checkpoint.locate import assets_folder
 from opensora.config import from_dict
@@ -209,7 +208,7 @@ class Bundle:
             raise zoo.WeightsMissingError(f"The bundle {self.folder.name} lacks {', '.join(missing)}.")
         paths = {role: self.folder / FOLDERS[role] for role in ROLES[self.card.family]}
         for role, path in paths.items():
-            identity.require(identity.identify(path), FOLDERS[role], role=role, family=self.card.family)
+            zoo.require_place(path, FOLDERS[role], role, self.card.family)
         return zoo.Weights(**paths)
 
     def _missing(self) -> list[str]:
@@ -220,7 +219,7 @@ class Bundle:
 
 
 def load_bundle(directory: str | Path) -> Bundle:
-    """The bundle in a folder; reads its card only.
+    """The bundle in a folder; reads its card only. One that comes with the repository may share networks with another.
 
     Raises:
         ValueError: no such folder, no card, or a card that is not one.
@@ -235,7 +234,8 @@ def load_bundle(directory: str | Path) -> Bundle:
             f"The folder {folder.name[:60]!r} is no bundle: expected a folder with {CARD} and "
             f"{', '.join(FOLDERS[role] for role in ROLES['1.3'])} (and clip for 2.0)."
         )
-    return Bundle(_read_card(folder / CARD), folder)
+    preset = zoo.PRESETS.get(folder.name) if folder.parent == assets_folder() else None
+    return Bundle(_read_card(folder / CARD), folder, preset)
 
 
 def find_bundle(model: str | Path | None, mode: str = "t2v", resolution: str | None = None) -> Bundle:

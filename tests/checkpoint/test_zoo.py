@@ -16,7 +16,7 @@ from opensora.checkpoint import layout, locate
 from opensora.checkpoint.hub import DownloadProgress
 from opensora.checkpoint.identity import IdentityError
 from opensora.checkpoint.locate import is_hub_id
-from opensora.models import zoo
+from opensora.models import presets, zoo
 from opensora.models.stdit.stdit3 import STDiT3Config
 from opensora.models.vae_v13.config import VAEv13Config
 from opensora.models.zoo import MODES, PRESETS, PresetError, WeightsMissingError, find, status
@@ -79,7 +79,7 @@ def test_the_published_configuration_is_what_the_constructors_default_to(role: s
 
 
 def test_the_table_is_consistent() -> None:
-    for name, preset in PRESETS.items():
+    for name, preset in presets.PRESETS.items():
         assert name == preset.name and preset.title and preset.resolutions
         assert set(preset.modes) <= set(MODES)
         for component in preset.components:

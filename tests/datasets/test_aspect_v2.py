@@ -26,3 +26,12 @@ def test_what_does_not_exist_is_named() -> None:
         image_size("256px", "21:9")
     assert set(ratios("256px")) == set(size_table("256px"))
     assert image_size("256px", "16:9") == (192, 336)
+
+
+def test_sizes_of_small_networks_come_close_to_their_area_and_shape() -> None:
+    sizes = size_table("128px")
+    assert (sizes["16:9"], sizes["9:16"], sizes["1:1"]) == ((96, 176), (176, 96), (128, 128))
+    for name, (height, width) in sizes.items():
+        across, down = map(float, name.split(":"))
+        assert height % 16 == width % 16 == 0 and 0.84 < height * width / 128**2 < 1.13, name
+        assert abs(width / height / (across / down) - 1) < 0.05, name

@@ -49,7 +49,7 @@ def generate(
         raise ZeroDivisionError("/some/secret/path")
     for step in range(3):
         preview = np.full((2, 4, 4, 3), step, np.uint8)
-        on_progress(Progress("sampling", step + 1, 3, seconds_left=1.0, preview=preview))
+        on_progress(Progress("sampling", step + 1, 3, 1.0, preview, memory=10**9, peak=2 * 10**9))
         if request.prompt == "crash" or (request.prompt == "crash once" and not again):
             os.kill(os.getpid(), signal.SIGKILL)
         while request.prompt.startswith("wait") and not (folder() / "go").exists():

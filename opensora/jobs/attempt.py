@@ -34,6 +34,7 @@ from opensora.pipelines.result import (
     Progress,
     SaveError,
 )
+from opensora.sentences import pack, say, stage_named
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,6 @@ LOOK = 0.2
 """Seconds between two looks for a wish to stop; layers ask thousands of times a second."""
 TELL = 0.1
 """Seconds between two reports within a stage."""
-UNEXPECTED = "Generation stopped because of an unexpected error; the server's log has the details."
-LESS = (
-    "The memory ran out in the {stage} stage, so the clip was made again with less computed at once, which is slower."
-)
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,12 @@ class Reports:
         told = {
             "attempt": self.attempt,
             "started": self.started,
-            "stage": progress.stage,
+            "stage": pack(progress.stage),
             "step": progress.step,
             "total": progress.total,
             "seconds_left": progress.seconds_left,
+            "memory": progress.memory,
+            "peak": progress.peak,
             "reported": now,
         }
         with contextlib.suppress(SQLAlchemyError):
@@ -147,10 +146,7 @@ def run(job_id: str, ticket: int, at: Workplace, lease: str | None = None) -> di
 
 def gave_up(most: int) -> str:
     """What is said of a job that ended its worker too often."""
-    return (
-        f"The worker ended {most} times in the middle of this clip, so it is not tried again. The memory probably ran "
-        "out: choose a smaller resolution or a shorter clip. The server's log has the details."
-    )
+    return say("failed.worker", most=most)
 
 
 def seed_of(job_id: str) -> int:
@@ -181,7 +177,7 @@ def _outcome(record: Record, lease: str, at: Workplace, making: Path) -> dict[st
         return _ended(JobState.FAILED, reports, str(error))
     except Exception:
         log.exception("job %s failed", record.id)
-        return _ended(JobState.FAILED, reports, UNEXPECTED)
+        return _ended(JobState.FAILED, reports, say("failed.unexpected"))
 
 
 def _begin(reports: Reports, most: int) -> None:
@@ -189,7 +185,7 @@ def _begin(reports: Reports, most: int) -> None:
     if reports.attempt > most:
         reports.attempt = most
         raise GenerationError("starting", gave_up(most))
-    again = f"beginning again, attempt {reports.attempt} of {most}"
+    again = say("stage.again", attempt=reports.attempt, most=most)
     reports(Progress("starting" if reports.attempt == 1 else again))
 
 
@@ -210,18 +206,14 @@ def _generated_with_less(
     request: GenerationRequest, stage: str, at: Workplace, reports: Reports, wish: Wish
 ) -> GenerationResult:
     free_memory()
-    reports(Progress(f"the memory ran out in the {stage} stage; beginning again with less at once"))
+    reports(Progress(say("stage.less", stage=stage_named(stage))))
     try:
         result = at.generate(request, on_progress=reports, cancel=wish, lean=True)
     except OutOfMemory as error:
-        raise GenerationError(
-            error.stage,
-            f"The memory ran out in the {error.stage} stage, also when less was computed at once. Choose a smaller "
-            "resolution, a shorter clip or another device.",
-        ) from None
+        raise GenerationError(error.stage, say("failed.memory.again", stage=stage_named(error.stage))) from None
     finally:
         free_memory()
-    return replace(result, notes=[*result.notes, LESS.format(stage=stage)])
+    return replace(result, notes=[*result.notes, say("made.lean", stage=stage_named(stage))])
 
 
 def _published(
@@ -240,7 +232,7 @@ def _published(
             "settings": result.settings,
             "plan": result.plan,
             "timings": result.timings,
-            "notes": [*result.notes, *_said(reports.attempt)],
+            **_noted([*result.notes, *_said(reports.attempt)]),
         }
         manifest = {
             "id": record.id,
@@ -256,26 +248,28 @@ def _published(
         at.storage.publish(record.id, lease, making)
     except (OSError, SaveError) as error:  # the words of a SaveError name the server's folder
         cause = error.__cause__ if isinstance(error, SaveError) else error
-        reason = getattr(cause, "strerror", None) or "writing failed"
-        raise GenerationError(
-            "saving",
-            f"The clip was made but could not be written to the output folder: {reason}. "
-            "Make room or give the server another --output-dir, then generate it again.",
-        ) from error
+        reason = getattr(cause, "strerror", None) or say("writing.failed")
+        raise GenerationError("saving", say("failed.saving", reason=reason)) from error
     published = at.storage.published(record.id)  # by an attempt that was thought dead, if it was faster
     return outcome if published is None else published["outcome"]
+
+
+def _noted(notes: list[str]) -> dict[str, Any]:
+    """Sentences on a finished clip: their English text, and what a page says in its language."""
+    return {"notes": notes, "said": [pack(note) for note in notes]}
 
 
 def _said(attempt: int) -> list[str]:
     if attempt == 1:
         return []
-    return [f"The worker ended in the middle of this clip and was started again; this is attempt {attempt}."]
+    return [say("made.again", attempt=attempt)]
 
 
 def _ended(state: JobState, reports: Reports, error: str | None = None) -> dict[str, Any]:
     return {
         "state": str(state),
         "error": error,
+        "why": None if error is None else pack(error),
         "attempts": reports.attempt,
         "started": reports.started,
         "finished": time.time(),

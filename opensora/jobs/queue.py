@@ -17,6 +17,7 @@ from opensora.jobs.order import Move
 from opensora.jobs.record import Priority
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.result import CancelFlag, GenerationResult, Progress
+from opensora.sentences import say
 
 
 class JobState(StrEnum):
@@ -50,6 +51,10 @@ class JobView:
     total: int = 0
     seconds_left: float | None = None
     """As it was when the generation last reported; ``None`` while nothing is known."""
+    memory: int | None = field(default=None, compare=False)
+    """Bytes that the worker holds, see :class:`opensora.pipelines.result.Progress`; ``None`` where it is not known."""
+    peak: int | None = field(default=None, compare=False)
+    """The most that it held."""
     reported: float = 0.0
     """When the generation last reported."""
     stopping: bool = False
@@ -100,12 +105,8 @@ class QueueFull(RequestError):
 
     def __init__(self, waiting: int, own: bool = False, asked: int = 1, most: int = 0) -> None:
         self.waiting, self.own, self.asked = waiting, own, asked
-        which = f"{waiting} of your jobs" if own else f"{waiting} jobs"
-        cancel = " or were cancelled" if own else ""
-        more = f"; {most} may, so {asked} more do not fit" if asked > 1 else ""
-        super().__init__(
-            "queue", f"{which} are waiting already{more}; try again when some of them have finished{cancel}."
-        )
+        code = f"queue.full{'.own' if own else ''}{'.more' if asked > 1 else ''}"
+        super().__init__("queue", say(code, waiting=waiting, **({"most": most, "asked": asked} if asked > 1 else {})))
 
 
 class Generate(Protocol):

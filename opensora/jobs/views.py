@@ -13,6 +13,7 @@ from opensora.jobs.fleet import Fleet
 from opensora.jobs.places import Places
 from opensora.jobs.queue import JobState, JobView
 from opensora.jobs.record import CANCELLED, Priority, Record
+from opensora.sentences import unpack
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,12 @@ def of(record: Record, places: Places, running: Running | None, fleet: Fleet) ->
         return replace(view, stage=fleet.starting(record.worker, bool(told)), started=told.get("started"))
     return replace(
         view,
-        stage=told["stage"],
+        stage=unpack(told["stage"], "starting"),
         step=told["step"],
         total=told["total"],
         seconds_left=told["seconds_left"],
+        memory=told.get("memory"),
+        peak=told.get("peak"),
         reported=told["reported"],
         started=told["started"],
         preview=running.preview,
@@ -80,12 +83,13 @@ def of(record: Record, places: Places, running: Running | None, fleet: Fleet) ->
 
 
 def _ended(view: JobView, outcome: dict[str, Any], places: Places) -> JobView:
-    files = outcome.get("files", [])
+    files, error, notes = outcome.get("files", []), outcome["error"], outcome.get("notes", [])
+    said = outcome.get("said") or notes  # jobs of versions that kept the English alone
     state = JobState(outcome["state"])
     return replace(
         view,
         state=state,
-        error=outcome["error"],
+        error=None if error is None else unpack(outcome.get("why"), error),
         attempts=outcome["attempts"],
         started=outcome["started"],
         finished=outcome["finished"],
@@ -93,7 +97,7 @@ def _ended(view: JobView, outcome: dict[str, Any], places: Places) -> JobView:
         sha256=tuple(file["sha256"] for file in files),
         settings=outcome.get("settings"),
         plan=outcome.get("plan"),
-        notes=tuple(outcome.get("notes", ())),
+        notes=tuple(unpack(told, note) for told, note in zip(said, notes, strict=True)),
         timings=outcome.get("timings", {}),
         seconds_left=0.0 if state is JobState.DONE else None,
     )

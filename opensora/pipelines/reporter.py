@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 from torch import nn
 
+from opensora.pipelines.memory import in_use
 from opensora.pipelines.result import CancelFlag, Cancelled, OnProgress, Progress
 
 
@@ -23,6 +24,7 @@ class Reporter:
         self._on_progress, self._cancel = on_progress, cancel
         self._expected: dict[str, float] = {}
         self._stage, self._began, self._step, self._total = "", 0.0, 0, 0
+        self._peak = 0
 
     def check(self) -> None:
         """Raise :class:`Cancelled` if the caller asked to stop."""
@@ -65,7 +67,10 @@ class Reporter:
     def _report(self, preview: np.ndarray | None) -> None:
         if self._on_progress is not None:
             left = self._seconds_left()
-            self._on_progress(Progress(self._stage, self._step, self._total, left, preview))
+            memory, most = in_use()
+            self._peak = max(self._peak, most or 0)
+            peak = None if memory is None else self._peak
+            self._on_progress(Progress(self._stage, self._step, self._total, left, preview, memory, peak))
 
     def _seconds_left(self) -> float | None:
         """By the pace of the present stage, and what is expected of those that have not begun."""

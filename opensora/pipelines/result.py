@@ -31,6 +31,11 @@ class Progress:
     """Until the end of the generation; ``None`` while nothing is known."""
     preview: np.ndarray | None = field(default=None, repr=False, compare=False)
     """Small forming frames, uint8 (T, H, W, 3)."""
+    memory: int | None = None
+    """Bytes that the generating process holds: on a GPU what torch has allocated there, else main memory. ``None``
+    where it is not known."""
+    peak: int | None = None
+    """The most that it held in this generation; of main memory, as far as its reports saw."""
 
 
 OnProgress = Callable[[Progress], None]

@@ -30,7 +30,7 @@ def verdict(w: Words, found: "Preflight") -> str:
     """What a click on Generate will take, and whether this machine can do it."""
     colour = f"<span class='os-light os-{found.colour}'></span>{w(f'verdict.{found.colour}')}"
     fit = button(w("do.fit"), "os-button os-small", act="fit", fill="1") if found.colour == "red" else ""
-    reasons = "".join(f"<p class='os-note'>{escape(reason)}</p>" for reason in found.reasons)
+    reasons = "".join(f"<p class='os-note'>{escape(w.tell(reason))}</p>" for reason in found.reasons)
     head = "" if found.colour == "green" else f"<div class='os-row os-verdict'><strong>{colour}</strong>{fit}</div>"
     return cost(w, dataclasses.replace(found.cost, notes=found.notes)) + head + reasons
 
@@ -45,7 +45,7 @@ def cost(w: Words, estimate: "Cost") -> str:
     ]
     if estimate.download_bytes:
         rows.append((w("cost.download"), said.size(estimate.download_bytes)))
-    return facts(rows, "os-cost") + "".join(f"<p class='os-note'>{escape(note)}</p>" for note in estimate.notes)
+    return facts(rows, "os-cost") + "".join(f"<p class='os-note'>{escape(w.tell(note))}</p>" for note in estimate.notes)
 
 
 def empty(w: Words, notice: str = "") -> str:
@@ -95,10 +95,21 @@ def progress(w: Words, view: JobView) -> str:
     value = f" aria-valuenow='{round(100 * share)}'" if view.total else ""
     return (
         f"<div class='os-row'><span class='os-stage'>{escape(stage)}</span><span class='os-faint'>{step}</span>"
+        f"<span class='os-faint'>{_held(w, view)}</span>"
         f"<span class='os-faint os-right'>{left}</span></div>"
         f"<div class='os-bar' role='progressbar' aria-label='{escape(stage, quote=True)}' aria-valuemin='0' "
         f"aria-valuemax='100'{value}>{bar}</div>"
     )
+
+
+def _held(w: Words, view: JobView) -> str:
+    """The memory of a job that runs, and its peak where that is more."""
+    if view.memory is None:
+        return ""
+    now = said.size(view.memory)
+    if view.peak is None or view.peak <= 1.03 * view.memory:
+        return w("memory", now=now)
+    return w("memory.peak", now=now, most=said.size(view.peak))
 
 
 def stage_name(w: Words, view: JobView) -> str:
@@ -106,7 +117,8 @@ def stage_name(w: Words, view: JobView) -> str:
     if view.stopping:
         return w("stopping")
     key = f"stage.{view.stage}"
-    return w(key) if key in w.texts else view.stage.capitalize()
+    told = w(key) if key in w.texts else w.tell(view.stage)
+    return told[:1].upper() + told[1:]
 
 
 def announcement(w: Words, view: JobView | None) -> str:
@@ -130,7 +142,7 @@ def done(w: Words, view: JobView) -> str:
         (w("fact.steps"), settings.get("steps")),
         (w("fact.model"), settings.get("model")),
     ]
-    notes = "".join(f"<p class='os-note'>{escape(note)}</p>" for note in view.notes)
+    notes = "".join(f"<p class='os-note'>{escape(w.tell(note))}</p>" for note in view.notes)
     return f"{media}{prompt(view)}{facts(rows, 'os-facts')}{notes}{_actions(w, view)}{_forms(w, view)}"
 
 

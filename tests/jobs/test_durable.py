@@ -89,6 +89,7 @@ def test_a_job_runs_reports_and_leaves_its_files(queue: DurableQueue, control: P
     job = running(queue)
     view = seen(queue, job)
     assert (view.state, view.stage, view.step, view.total) == (JobState.RUNNING, "sampling", 1, 3)
+    assert (view.memory, view.peak) == (10**9, 2 * 10**9)
     assert view.preview is not None and view.preview.shape == (2, 4, 4, 3) and view.preview_number == 1
     (control / "go").touch()
     view = ended(queue, job)

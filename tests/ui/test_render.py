@@ -108,6 +108,10 @@ def test_a_running_job_shows_stage_step_time_and_how_far_it_is() -> None:
         assert part in html
     assert render.announcement(EN, RUNNING) == "Forming the frames"
     assert "Stopping" in render.progress(EN, replace(RUNNING, stopping=True))
+    assert "memory" not in html
+    held = replace(RUNNING, memory=850_000_000, peak=860_000_000)
+    assert "850 MB of memory<" in render.progress(EN, held)
+    assert "850 MB of memory, 1.2 GB at most<" in render.progress(EN, replace(held, peak=1_200_000_000))
 
 
 def test_seconds_left_count_down_between_two_reports(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,8 @@ TEXTS: dict[str, str] = {
     "ahead.n": "{count} jobs are in front of it",
     "left": "about {time} left",
     "step": "step {step} of {total}",
+    "memory": "{now} of memory",
+    "memory.peak": "{now} of memory, {most} at most",
     "stage.starting": "Getting ready",
     "stage.loading": "Loading the model",
     "stage.text": "Reading the prompt",

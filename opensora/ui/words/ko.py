@@ -120,6 +120,8 @@ TEXTS: dict[str, str] = {
     "ahead.n": "앞에 작업이 {count}개 있습니다",
     "left": "약 {time} 남음",
     "step": "{total}스텝 중 {step}",
+    "memory": "메모리 {now}",
+    "memory.peak": "메모리 {now}, 최대 {most}",
     "stage.starting": "준비하는 중",
     "stage.loading": "모델을 불러오는 중",
     "stage.text": "프롬프트를 읽는 중",

@@ -263,7 +263,7 @@ def serve(
         raise typer.BadParameter(str(error), param_hint="--output-dir") from None
     try:
         surroundings = NOTHING if space is None else Surroundings(space.notice(), space.duplicate)
-        app, videos = create_server(queue, settings, CLOSED)
+        app, videos = create_server(queue, settings, CLOSED, made_here=workers.database is None)
         add_page(app, queue, settings.output_dir, model, (videos, ApiError), surroundings)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         host, port = listener.getsockname()[:2]

@@ -1,7 +1,6 @@
 """Whether a request will work on this machine now: green, amber or red, with the reasons in sentences.
 
-The page and the command line ask here. The interface for programs so far refuses wrong settings and missing weights
-alone, and a Space asks :func:`opensora.pipelines.preflight.estimate` how long it needs a GPU.
+The page, the command line and the interfaces for programs ask here, and a Space asks how long it needs a GPU.
 """
 
 import math
@@ -36,8 +35,8 @@ BYTES_PER_PIXEL = 0.25
 """Of a finished file; clips are mostly smaller."""
 PNG_BYTES_PER_PIXEL = 3.1
 """Of a picture, at most."""
-SHORTEST_TURN, LONGEST_TURN = 20, 600
-"""Seconds that are asked for on a shared GPU, at least and at most."""
+SHORTEST_TURN, HANDING_OVER = 20, 10
+"""Seconds: the least that is asked for on a shared GPU, and what is added to the slowest that is expected."""
 
 
 @dataclass(frozen=True)
@@ -112,22 +111,19 @@ def require(request: GenerationRequest, limits: Limits | None = None) -> Preflig
     return found
 
 
-def turn_seconds(request: GenerationRequest) -> int:
-    """Whole seconds for which a shared GPU is asked, such as the duration of ``spaces.GPU``: the time when it goes
-    badly, from 20 seconds to 10 minutes.
+def turn_seconds(request: GenerationRequest, lean: bool = False) -> int:
+    """Whole seconds for which a shared GPU is asked: the time when it goes badly, and what handing it over takes.
+
+    There is no most: who lends the GPU knows what it lends, and refuses more in a sentence of its own.
+
+    Args:
+        lean: whether less is computed at once, because the memory ran out before; that takes about twice as long.
 
     Raises:
-        RequestError: a setting cannot be used, or it will take longer.
+        RequestError: a setting cannot be used.
     """
-    cost = estimate(request)
-    seconds = math.ceil(1.1 * cost.seconds_range[1])
-    if cost.seconds_range[0] > LONGEST_TURN:
-        raise RequestError(
-            "length",
-            f"It will take at least {duration(cost.seconds_range[0])}, and a shared GPU is lent for at most "
-            f"{duration(LONGEST_TURN)}. Choose a shorter clip, fewer steps or a smaller resolution.",
-        )
-    return min(LONGEST_TURN, max(SHORTEST_TURN, seconds))
+    slowest = estimate(request).seconds_range[1] * (2 if lean else 1)
+    return max(SHORTEST_TURN, math.ceil(slowest) + HANDING_OVER)
 
 
 def _weights(request: GenerationRequest, cost: Cost) -> list[tuple[Colour, str]]:

@@ -26,6 +26,7 @@ from opensora.server.mcp_tools import McpTools
 from opensora.server.metrics import CountRequests, Metrics
 from opensora.server.rates import RateLimits
 from opensora.server.rest import rest_router
+from opensora.server.room import Doorkeeper
 from opensora.server.sessions import Sessions
 from opensora.server.settings import ServerSettings
 from opensora.server.uploads import MAX_BODY
@@ -39,7 +40,7 @@ WEBHOOKS = ".webhooks"
 
 
 def create_server(
-    queue: JobQueue, settings: ServerSettings, closed: re.Pattern[str] | None = None
+    queue: JobQueue, settings: ServerSettings, closed: re.Pattern[str] | None = None, *, made_here: bool = True
 ) -> tuple[FastAPI, Videos]:
     """The application without the page, and the programs' jobs.
 
@@ -47,6 +48,7 @@ def create_server(
         queue: makes the clips.
         settings: who reaches the server, and how.
         closed: paths of the page's library that nobody may ask.
+        made_here: whether all clips are made on this machine, so that its memory decides what is taken.
 
     Raises:
         ValueError: the server's own secrets or the users file are damaged.
@@ -56,7 +58,7 @@ def create_server(
     if sessions.users is not None:
         sessions.users.all()
     webhooks = _webhooks(queue, settings)
-    videos = Videos(queue, webhooks)
+    videos = Videos(queue, Doorkeeper(settings.output_dir, made_here), webhooks)
     metrics, tools = Metrics(queue), McpTools(videos)
 
     @asynccontextmanager

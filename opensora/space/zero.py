@@ -9,7 +9,6 @@ owner's jobs.
 import contextlib
 import json
 import logging
-import math
 import tempfile
 import threading
 from collections import OrderedDict
@@ -32,8 +31,6 @@ PROGRESS, PREVIEW, STOP = "progress.json", "preview.npy", "stop"
 """Files by which the child and the page's process speak."""
 LOOK = 0.1
 """Seconds between two looks at them."""
-LEAST, EXTRA = 20, 10
-"""Seconds: the least that is asked for, and what is added to the slowest that the preflight expects."""
 ASSUMED = 1e14
 """Products and sums per second that a ZeroGPU is believed to do before a clip was made on one: half an RTX PRO 6000."""
 VISITORS = 1000
@@ -93,11 +90,10 @@ VISITOR: ContextVar[Context | None] = ContextVar("opensora_visitor", default=Non
 
 
 def seconds_for(request: GenerationRequest, folder: str, lean: bool) -> int:
-    """Seconds of a GPU that are asked for; arguments as of :func:`make`."""
-    from opensora.pipelines.preflight import estimate
+    """Seconds of a GPU that are asked for; the arguments are those of :func:`make`, as ``spaces`` wants it."""
+    from opensora.pipelines.verdict import turn_seconds
 
-    slowest = estimate(request).seconds_range[1] * (2 if lean else 1)
-    return max(LEAST, math.ceil(slowest) + EXTRA)
+    return turn_seconds(request, lean)
 
 
 def make(request: GenerationRequest, folder: str, lean: bool) -> GenerationResult | Failure:

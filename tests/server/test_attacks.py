@@ -263,3 +263,12 @@ def test_gradio_client_makes_a_video(paged: Running) -> None:
     with pytest.raises(AppError, match="There is no such video"):
         client.predict(id="x", api_name="/cancel_video")
     assert json.dumps(result)
+
+
+def test_gradio_client_is_told_what_would_fit(paged: Running, full: None) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    client = Client(paged.url, verbose=False)
+    with pytest.raises(AppError, match=r"of memory.* It would fit with: .*17f instead of 65f"):
+        client.predict(prompt="a red ball", length="65f", api_name="/generate_video")

@@ -72,3 +72,18 @@ def test_an_assistant_needs_a_key_where_there_is_a_login(guarded: Running) -> No
     assert in_a_loop(asking(guarded, "ada"))["result"][1]["status"] == "done"
     with guarded.client("bob") as bob:
         assert bob.get("/v1/videos").json()["data"] == []
+
+
+async def refused(running: Running) -> dict[str, Any]:
+    """What an assistant is told of a video that does not fit."""
+    async with (
+        httpx2.AsyncClient(timeout=60) as http,
+        Client(streamable_http_client(f"{running.url}/mcp", http_client=http)) as client,
+    ):
+        answer = await client.call_tool("generate_video", {"prompt": "a red ball", "length": "65f"})
+        return {"failed": answer.is_error, **answer.structured_content["error"]}
+
+
+def test_an_assistant_is_told_what_would_fit(local: Running, full: None) -> None:
+    said = in_a_loop(refused(local))
+    assert said["failed"] and said["type"] == "does_not_fit" and "17f instead of 65f" in said["message"]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from serving import Running, until
 
 from opensora.pipelines.request import GenerationRequest
 from opensora.server import fields
+from opensora.server.errors import ApiError
+from opensora.server.room import Doorkeeper
 
 QUICK = {"prompt": "a red ball", "length": "17f", "seed": 7}
 WAITING = {"prompt": "wait", "length": "17f"}
@@ -230,7 +233,6 @@ def test_no_body_makes_the_server_fail(one_client: httpx.Client, body: Any) -> N
 
 def test_a_hash_stands_beside_a_file_that_has_one() -> None:
     from dataclasses import replace
-    from pathlib import Path
 
     from opensora.jobs.queue import JobState, JobView
     from opensora.server.videos import describe
@@ -239,3 +241,28 @@ def test_a_hash_stands_beside_a_file_that_has_one() -> None:
     view = JobView("id", "me", GenerationRequest("x"), JobState.DONE, files=(Path("video.mp4"),), sha256=(digest,))
     assert describe(view)["files"][0]["sha256"] == digest
     assert describe(replace(view, sha256=()))["files"][0]["sha256"] is None
+
+
+def test_what_does_not_fit_is_refused_with_what_would(local: Running, full: None) -> None:
+    with local.client() as client:
+        before = len(client.get("/v1/videos").json()["data"])
+        status, kind, message, field = error(client.post("/v1/videos", json=QUICK | {"length": "65f"}))
+        assert (status, kind, field) == (422, "does_not_fit", "request")
+        assert "of memory" in message and "are free now. Close other programs." in message
+        assert "It would fit with: " in message and "17f instead of 65f" in message
+        assert len(client.get("/v1/videos").json()["data"]) == before
+        assert client.post("/v1/videos", json=QUICK).status_code == 201
+
+
+def test_where_other_machines_make_the_clips_this_ones_memory_does_not_count(tmp_path: Path, full: None) -> None:
+    request = GenerationRequest("a red ball", length="65f")
+    assert Doorkeeper(tmp_path, here=False).require(request).resolution == "144p"
+    with pytest.raises(ApiError, match="are free now"):
+        Doorkeeper(tmp_path).require(request)
+
+
+def test_while_one_refusal_is_worked_out_another_is_short(tmp_path: Path, full: None) -> None:
+    door = Doorkeeper(tmp_path)
+    with door._searching, pytest.raises(ApiError) as caught:
+        door.require(GenerationRequest("a red ball", length="65f"))
+    assert str(caught.value).endswith("Close other programs.")

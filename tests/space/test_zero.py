@@ -4,7 +4,6 @@ import contextvars
 import pickle
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stepwise import until
 
-from opensora.pipelines import preflight, speed
+from opensora.pipelines import speed, verdict
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.lean import OutOfMemory
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import Cancelled, GenerationError, GenerationResult, Progress
-from opensora.space import zero
 from opensora.space.zero import Failure, Visitors, ZeroGpu, make, seconds_for
 
 REQUEST = GenerationRequest("a red ball", length="1f")
@@ -49,7 +48,7 @@ def test_progress_previews_and_the_result_come_back(gpu: Callable[[Callable[...,
     def generate(request: GenerationRequest, *, on_progress: Any, cancel: Any, lean: bool) -> GenerationResult:
         assert request.prompt == "a red ball" and lean and not cancel.is_set()
         on_progress(Progress("sampling", 1, 3, seconds_left=2.0, preview=preview))
-        time.sleep(4 * zero.LOOK)
+        until(lambda: len(seen) == 2)
         return result()
 
     seen: list[Progress] = []
@@ -62,14 +61,11 @@ def test_progress_previews_and_the_result_come_back(gpu: Callable[[Callable[...,
 
 def test_a_wish_to_stop_reaches_the_child(gpu: Callable[[Callable[..., Any]], ZeroGpu]) -> None:
     def generate(request: GenerationRequest, *, on_progress: Any, cancel: Any, lean: bool) -> GenerationResult:
-        end = time.monotonic() + 20
-        while not cancel.is_set():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        stop.set()
+        until(cancel.is_set)
         raise Cancelled()
 
     stop = threading.Event()
-    threading.Timer(0.1, stop.set).start()
     with pytest.raises(Cancelled):
         gpu(generate)(REQUEST, on_progress=lambda progress: None, cancel=stop)
 
@@ -109,13 +105,9 @@ def test_what_zero_gpu_refuses_is_a_sentence(
     assert caught.value.stage == "gpu"
 
 
-def test_a_gpu_is_asked_for_as_long_as_the_slowest_run_that_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = types.SimpleNamespace(seconds_range=(10.0, 61.2))
-    monkeypatch.setattr(preflight, "estimate", lambda request: cost)
-    assert seconds_for(REQUEST, "", False) == 62 + zero.EXTRA
-    assert seconds_for(REQUEST, "", True) == 123 + zero.EXTRA
-    cost.seconds_range = (0.1, 0.2)
-    assert seconds_for(REQUEST, "", False) == zero.LEAST
+def test_a_gpu_is_asked_for_as_long_as_the_preflight_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "turn_seconds", lambda request, lean: (request, lean))
+    assert [seconds_for(REQUEST, "", lean) for lean in (False, True)] == [(REQUEST, False), (REQUEST, True)]
 
 
 def test_each_owner_is_asked_for_in_the_request_that_came_last_and_few_are_remembered() -> None:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import socket
 import tempfile
 from contextlib import ExitStack
@@ -61,7 +62,8 @@ def main(
 ) -> None:
     """Serve the page until it is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for library in ("httpx", "dbos"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     check_model(model)
     prepare_folder(output_dir)
     retention = what_to_keep(keep_days, keep_gb)
@@ -246,7 +248,7 @@ def prepare_space() -> None:
 def serve(
     listener: socket.socket, settings: "ServerSettings", model: str, retention: "Retention", workers: Workers
 ) -> None:
-    """Run the page on a listening socket until Ctrl-C; unfinished jobs go on at the next start."""
+    """Run the page on a listening socket until Ctrl-C or SIGTERM; unfinished jobs go on at the next start."""
     import uvicorn
 
     from opensora.jobs.durable import FolderInUse
@@ -256,6 +258,7 @@ def serve(
     from opensora.ui.surroundings import NOTHING, Surroundings
     from opensora.ui.web import CLOSED, add_page
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # services and containers stop with it; ends as Ctrl-C
     space = here()
     try:
         queue = open_queue(space, settings.output_dir, model, retention, workers)

@@ -35,6 +35,10 @@ class InterruptedDownloadError(HubError):
     """The connection ended before the whole file was here."""
 
 
+class BusyError(HubError):
+    """Another program downloads the same repository."""
+
+
 class CorruptFileError(HubError):
     """A file is not what the hub says it is."""
 
@@ -122,7 +126,7 @@ def _translate(error: Exception, repo_id: str, host: str) -> HubError:
     if name in ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"):
         return _unreachable(host)
     return InterruptedDownloadError(
-        f"The transfer of {repo_id} from {host} broke off ({name}); what had come was discarded. Try again."
+        f"The transfer of {repo_id} from {host} broke off ({name}). Try again: it goes on from what has come."
     )
 
 
@@ -151,13 +155,13 @@ def _storage(error: OSError, repo_id: str) -> HubError:
     """The sentence for an error of the operating system, or a transfer cut short."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageError(
-            f"The disk where downloads go filled up while {repo_id} was coming; what had come was removed. "
-            "Free some space, or point HF_HOME at a larger disk."
+            f"The disk where downloads go filled up while {repo_id} was coming. Free some space and try "
+            "again: it goes on from what has come. Or point HF_HOME at a larger disk."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError("Downloads cannot be written where they should go. Point HF_HOME at a folder of your own.")
     if error.errno is None:
         return InterruptedDownloadError(
-            f"The transfer of {repo_id} ended early or was inconsistent; what had come was discarded. Try again."
+            f"The transfer of {repo_id} ended early. Try again: it goes on from what has come."
         )
     return StorageError(f"Reading or writing the downloads of {repo_id} failed: {error.strerror}.")

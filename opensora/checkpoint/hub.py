@@ -4,6 +4,7 @@ Transfers, caching and log-in are huggingface_hub's, in the layout that other pr
 
 - every file is compared with the digest that the hub states (`verify`); a file that differs is removed and refused;
 - all files of a checkpoint come from one commit;
+- a transfer that was broken off goes on where it was (`partial`);
 - a complete checkpoint is used without asking the network, so a moved branch changes nothing until the copy is deleted;
 - room is checked before a transfer starts, and errors are sentences (`errors`).
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from opensora.checkpoint import errors
+from opensora.checkpoint import errors, partial
 from opensora.checkpoint.layout import CHECKPOINT, Layout, LayoutError, present, shards
 from opensora.checkpoint.verify import Digest, Ledger, measure, named_digest
 
@@ -116,8 +117,8 @@ def download(
         cache: folder of the cache; None reads HF_HUB_CACHE and HF_HOME.
         offline: True forbids the network; None reads HF_HUB_OFFLINE.
         on_progress: called as bytes arrive and are hashed, possibly in a thread of the client. What it raises ends the
-            download and reaches the caller; that is how to cancel (with the hub's Xet transfer perhaps only when the
-            file in work is complete).
+            download and reaches the caller; that is how to pause and to cancel. It takes effect with the next 10 MiB,
+            and what has come stays for the next call; `discard` deletes it.
     Raises:
         HubError: with a sentence that says what to do; see `opensora.checkpoint.errors`.
         LayoutError: the repository does not hold such a checkpoint.
@@ -137,6 +138,23 @@ def download(
         if work.raised is not None:
             raise work.raised from None
         raise
+
+
+def held_bytes(repo_id: str, *, cache: Path | None = None) -> int:
+    """Bytes that have come of files of a repository that are not whole yet."""
+    return partial.held(repository_folder(repo_id, cache))
+
+
+def discard(repo_id: str, *, cache: Path | None = None) -> None:
+    """Delete what has come of files of a repository that are not whole yet.
+
+    Raises:
+        BusyError: it is being downloaded.
+    """
+    folder = repository_folder(repo_id, cache)
+    if folder.is_dir():
+        with partial.alone(folder, repo_id):
+            partial.discard(folder)
 
 
 @dataclass
@@ -163,7 +181,13 @@ class _Download:
             return held
         if self.offline:
             raise errors.offline(self.repo_id)
-        _sweep(repository_folder(self.repo_id, self.cache))
+        folder = repository_folder(self.repo_id, self.cache)
+        _sweep(folder)
+        with partial.alone(folder, self.repo_id):
+            return self._fetched(layout)
+
+    def _fetched(self, layout: Layout) -> Path:
+        """Ask the hub what there is, and make it present."""
         info = self._api().model_info(self.repo_id, revision=self.revision, timeout=_ANSWER_SECONDS)
         if info.sha is None:
             raise errors.UnreachableError(f"The hub did not say which commit {self.repo_id} is at. Check HF_ENDPOINT.")
@@ -205,7 +229,7 @@ class _Download:
                 f"The repository {self.repo_id} does not state the size of {', '.join(unknown)}."
             )
         absent = [name for name in names if not (folder / name).is_file()]
-        self._check_room(sum(stated[name].size for name in absent))
+        self._check_room(sum(stated[name].size - partial.size_of(self._part(stated[name])) for name in absent))
         total = sum(info.size for info in stated.values())
         done = 0
         for name in names:
@@ -213,17 +237,31 @@ class _Download:
             if digest is None:
                 raise errors.CorruptFileError(f"The hub states no digest of {name}, so it could not be checked.")
             if name in absent:
-                self._transfer(name, commit, _Tally(self, name, "download", done, total, report))
+                self._transfer(stated[name], commit, _Tally(self, name, "download", done, total, report))
             self._verify(folder / name, name, digest, _Tally(self, name, "verify", done, total, report))
             done += stated[name].size
         return folder
 
-    def _transfer(self, name: str, commit: str, tally: "_Tally") -> None:
-        from huggingface_hub import hf_hub_download
+    def _part(self, info: "RepoFile") -> Path:
+        """Where a large file is while it comes."""
+        return partial.part_of(repository_folder(self.repo_id, self.cache), info.lfs.sha256 if info.lfs else "small")
 
+    def _transfer(self, info: "RepoFile", commit: str, tally: "_Tally") -> None:
+        """A large file comes by parts to its place among the blobs; small ones, and the links, are the client's."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        if info.lfs is not None and info.size <= partial.LARGEST:
+            url = hf_hub_url(self.repo_id, info.path, revision=commit, endpoint=self.endpoint)
+            headers = build_hf_headers(library_name="opensora")
+            etag = get_hf_file_metadata(url, headers=headers, timeout=_ANSWER_SECONDS, endpoint=self.endpoint).etag
+            part = self._part(info)
+            if etag is not None and not (blob := part.with_name(etag)).exists():
+                partial.fetch(url, headers, part, info.size, _bar(tally))
+                os.replace(part, blob)
         hf_hub_download(
             self.repo_id,
-            name,
+            info.path,
             revision=commit,
             cache_dir=self.cache,
             endpoint=self.endpoint,
@@ -314,6 +352,8 @@ def _bar(tally: _Tally) -> Any:
         def __init__(self, *args: Any, **settings: Any) -> None:
             super().__init__(*args, **{**settings, "disable": True})
             self.bytes = settings.get("initial") or 0
+            if self.bytes:
+                tally.set(self.bytes)
 
         def update(self, n: float | None = 1) -> bool | None:
             self.bytes += int(n or 0)
@@ -345,7 +385,8 @@ def _remove(path: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete parts that killed downloads left behind a day ago or more; the client never resumes them."""
+    """Delete parts that nobody continues: the client's own after a day, ours when nobody came back for them."""
+    partial.sweep(folder)
     for part in (folder / "blobs").glob("*.incomplete"):
         try:
             if time.time() - part.stat().st_mtime > _STALE_SECONDS:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +19,7 @@ from hub_server import TOKEN, Hub, serve
 from opensora.checkpoint import hub as client
 from opensora.checkpoint.errors import (
     AccessDeniedError,
+    BusyError,
     CorruptFileError,
     HubError,
     InterruptedDownloadError,
@@ -65,6 +66,11 @@ def cached(tmp_path: Path) -> list[str]:
     blobs = tmp_path.glob("hf/hub/models--*/blobs/*")
     links = tmp_path.glob("hf/hub/models--*/snapshots/*/**/*")
     return sorted(path.name for path in (*blobs, *links))
+
+
+def ranges(hub: Hub) -> list[str | None]:
+    """From which byte on the storage was asked, request by request."""
+    return [request.headers.get("range") for request in hub.requests if request.host == "storage"]
 
 
 def assert_discreet(error: BaseException, tmp_path: Path) -> None:
@@ -160,14 +166,13 @@ def test_a_transfer_cut_once_is_resumed(hub: Hub) -> None:
     big = {**FILES, "model.safetensors": noise(22 << 20, 5)}
     hub.add(ID, big, "broken-once")
     assert (download(ID) / "model.safetensors").read_bytes() == big["model.safetensors"]
-    ranges = [r.headers.get("range") for r in hub.requests if r.host == "storage"]
-    assert ranges == [None, f"bytes={10 << 20}-"], "the client resumes from the last whole 10 MiB"
+    assert ranges(hub) == [None, f"bytes={10 << 20}-"], "the client resumes from the last whole 10 MiB"
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_transfer_that_always_ends_half_way_leaves_nothing(hub: Hub, tmp_path: Path) -> None:
+def test_a_transfer_that_always_ends_half_way_says_how_to_go_on(hub: Hub, tmp_path: Path) -> None:
     hub.add(ID, FILES, "broken")
-    with pytest.raises(InterruptedDownloadError, match="discarded") as caught:
+    with pytest.raises(InterruptedDownloadError, match="goes on from what has come") as caught:
         download(ID)
     assert_discreet(caught.value, tmp_path)
     assert snapshot(ID) is None
@@ -292,6 +297,76 @@ def test_raising_in_the_callback_cancels(hub: Hub, tmp_path: Path) -> None:
     assert not [name for name in cached(tmp_path) if "safetensors" in name or "incomplete" in name]
 
 
+class Enough(Exception):
+    """Somebody pauses."""
+
+
+def paused_at(count: int) -> Callable[[DownloadProgress], None]:
+    """Pauses a download as soon as more than so many bytes have come."""
+
+    def look(progress: DownloadProgress) -> None:
+        if progress.stage == "download" and progress.done > count:
+            raise Enough
+
+    return look
+
+
+def test_a_paused_download_goes_on_with_the_rest(hub: Hub) -> None:
+    big = {**FILES, "model.safetensors": noise(25 << 20, 5)}
+    hub.add(ID, big)
+    for count in (10 << 20, 20 << 20):
+        with pytest.raises(Enough):
+            download(ID, on_progress=paused_at(count))
+        assert client.held_bytes(ID) == count and snapshot(ID) is None
+    seen: list[DownloadProgress] = []
+    assert (download(ID, on_progress=seen.append) / "model.safetensors").read_bytes() == big["model.safetensors"]
+    assert ranges(hub) == [None, f"bytes={10 << 20}-", f"bytes={20 << 20}-"]
+    assert [p.done for p in seen if p.stage == "download"] == [20 << 20, 25 << 20]
+    assert client.held_bytes(ID) == 0
+
+
+def test_only_the_rest_of_a_download_needs_room(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = {**FILES, "model.safetensors": noise(15 << 20, 5)}
+    hub.add(ID, big)
+    with pytest.raises(Enough):
+        download(ID, on_progress=paused_at(10 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: FREE(10**9, 0, 6 << 20))
+    assert (download(ID) / "model.safetensors").stat().st_size == 15 << 20
+
+
+def test_what_a_pause_left_is_hashed_with_the_rest(hub: Hub) -> None:
+    hub.add(ID, {**FILES, "model.safetensors": noise(15 << 20, 5)})
+    with pytest.raises(Enough):
+        download(ID, on_progress=paused_at(10 << 20))
+    (part,) = (client.repository_folder(ID) / "blobs").glob("*.opensora-part")
+    part.write_bytes(b"x" + part.read_bytes()[1:])
+    with pytest.raises(CorruptFileError, match="removed"):
+        download(ID)
+    assert snapshot(ID) is None and client.held_bytes(ID) == 0
+
+
+def test_what_came_is_deleted_when_nobody_wants_it_and_not_while_somebody_downloads(hub: Hub) -> None:
+    hub.add(ID, {**FILES, "model.safetensors": noise(15 << 20, 5)})
+    client.discard(ID)  # nothing is there yet, and nothing is made
+    assert not client.repository_folder(ID).exists()
+    refused: list[str] = []
+
+    def busy(progress: DownloadProgress) -> None:
+        for other in (download, client.discard):
+            with pytest.raises(BusyError, match="by another program") as caught:
+                other(ID)
+            refused.append(str(caught.value))
+        if progress.done > 10 << 20:
+            raise Enough
+
+    with pytest.raises(Enough):
+        download(ID, on_progress=busy)
+    assert len(refused) == 4 and client.held_bytes(ID) == 10 << 20
+    client.discard(ID)
+    assert client.held_bytes(ID) == 0
+    assert download(ID).is_dir()
+
+
 def test_progress_of_the_hubs_xet_transfer_is_counted_once(hub: Hub) -> None:
     from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
@@ -317,11 +392,12 @@ def test_parts_of_killed_downloads_are_swept_after_a_day(hub: Hub) -> None:
     blobs = client.repository_folder(ID) / "blobs"
     blobs.mkdir(parents=True)
     old, young = blobs / "a.0.incomplete", blobs / "b.0.incomplete"
-    for part, age in ((old, 25), (young, 1)):
+    forgotten, kept = blobs / "c.opensora-part", blobs / "d.opensora-part"
+    for part, age in ((old, 25), (young, 1), (forgotten, 31 * 24), (kept, 29 * 24)):
         part.write_bytes(b"part")
         os.utime(part, (time.time() - age * 3600,) * 2)
     download(ID)
-    assert not old.exists() and young.exists()
+    assert [part.exists() for part in (old, young, forgotten, kept)] == [False, True, False, True]
 
 
 PROGRAM = """
@@ -360,16 +436,24 @@ def test_a_disk_that_fills_up_while_writing(hub: Hub, tmp_path: Path) -> None:
     out, _ = start(PROGRAM.format(id=ID), limit="ulimit -f 100;").communicate(timeout=60)
     assert "refused StorageError The disk where downloads go filled up" in out
     assert not [name for name in cached(tmp_path) if "safetensors" in name or "incomplete" in name]
+    assert client.held_bytes(ID) == 100 * 1024
+    assert (download(ID) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert ranges(hub)[-1] == f"bytes={100 * 1024}-"
 
 
-def test_a_killed_slow_download_is_not_taken_for_a_checkpoint(hub: Hub) -> None:
-    big = {**FILES, "model.safetensors": noise(16 << 20, 5)}
+def test_a_killed_slow_download_is_no_checkpoint_and_goes_on_where_it_was(hub: Hub) -> None:
+    big = {**FILES, "model.safetensors": noise(21 << 20, 5)}
     repository = hub.add(ID, big, "slow")
     process = start(PROGRAM.format(id=ID))
-    assert process.stdout is not None and process.stdout.readline() == f"download {10 << 20}\n"
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == [f"download {10 << 20}\n", f"download {20 << 20}\n"]
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
     process.stdout.close()
     assert snapshot(ID) is None
+    came = client.held_bytes(ID)
+    assert 10 << 20 <= came <= 21 << 20
     repository.mode = "fine"
     assert (download(ID) / "model.safetensors").read_bytes() == big["model.safetensors"]
+    assert ranges(hub) == ([None] if came == 21 << 20 else [None, f"bytes={came}-"])
+    assert client.held_bytes(ID) == 0

@@ -15,7 +15,7 @@ from typing import Literal
 from opensora.checkpoint.layout import CHECKPOINT, CLIP, T5, Layout
 from opensora.checkpoint.locate import ASSETS
 
-Role = Literal["stdit", "vae", "text", "clip"]
+Role = Literal["stdit", "vae", "text", "clip", "reranker"]
 Mode = Literal["t2v", "i2v", "t2i"]
 MODES: tuple[Mode, ...] = ("t2v", "i2v", "t2i")
 

@@ -12,6 +12,7 @@ from opensora.checkpoint.layout import LayoutError, present
 from opensora.checkpoint.locate import ASSETS, assets_folder, resolve
 from opensora.models import presets
 from opensora.models.presets import MODES, Component, Mode, Preset
+from opensora.sentences import say
 
 __all__ = ["MODES", "PRESETS", "Component", "Mode", "Preset"]
 
@@ -55,6 +56,8 @@ class Weights(NamedTuple):
     """The T5 encoder."""
     clip: Path | None = None
     """The CLIP text encoder of 2.0."""
+    reranker: Path | None = None
+    """What picks among pictures."""
 
     def paths(self) -> dict[str, Path]:
         """Those that there are, by role."""
@@ -87,14 +90,14 @@ def find(model: str | None = None, mode: str = "t2v", resolution: str | None = N
             download they need.
     """
     if mode not in MODES:
-        raise PresetError(f"got the mode {mode!r}, expected one of {', '.join(MODES)}.")
+        raise PresetError(say("model.mode", got=repr(mode), choices=", ".join(MODES)))
     if model is None:
         return _first(mode, resolution)
     preset = PRESETS.get(model)
     if preset is None:
         close = difflib.get_close_matches(model[:60], PRESETS, n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise PresetError(f"got the model {model[:60]!r}, expected one of {', '.join(PRESETS)}.{hint}")
+        told = {"got": repr(model[:60]), "choices": ", ".join(PRESETS)}
+        raise PresetError(say("model.close", close=repr(close[0]), **told) if close else say("model.unknown", **told))
     if not _fits(preset, mode, resolution):
         raise PresetError(_misfit(preset, mode, resolution))
     return preset
@@ -115,7 +118,7 @@ def require_installed(preset: Preset) -> None:
         WeightsMissingError: says how to get it.
     """
     if not status(preset).installed:
-        raise WeightsMissingError(f"The weights of {preset.title} are not on this machine. {how_to_get(preset)}")
+        raise WeightsMissingError(say("weights.of", model=preset.title, how=how_to_get(preset)))
 
 
 def weights(preset: Preset, on_progress: hub.OnProgress | None = None) -> Weights:
@@ -131,7 +134,7 @@ def weights(preset: Preset, on_progress: hub.OnProgress | None = None) -> Weight
     try:
         return _located(preset, offline=True, on_progress=on_progress)
     except OfflineError:
-        raise WeightsMissingError(f"The weights of {preset.title} are incomplete. {how_to_get(preset)}") from None
+        raise WeightsMissingError(say("weights.part", model=preset.title, how=how_to_get(preset))) from None
 
 
 def fetch(preset: Preset, *, endpoint: str | None = None, on_progress: hub.OnProgress | None = None) -> Weights:
@@ -147,11 +150,10 @@ def how_to_get(preset: Preset) -> str:
     """One sentence on getting what is missing of a preset: its command and size."""
     state = status(preset)
     if state.installed:
-        return f"{preset.name} is here."
+        return say("get.here", model=preset.name)
     if preset.bundled:
-        return f"They come with a clone of the repository; missing from this one: {', '.join(state.missing)}."
-    size = gigabytes(state.bytes_to_download)
-    return f"Get them with `python -m opensora models --download {preset.name}` (about {size})."
+        return say("get.clone", missing=", ".join(state.missing))
+    return say("get.download", model=preset.name, size=gigabytes(state.bytes_to_download))
 
 
 def require_place(path: Path, where: str, role: str, family: str) -> None:
@@ -217,20 +219,19 @@ def _first(mode: str, resolution: str | None) -> Preset:
         if _fits(preset, mode, resolution):
             return preset
     offered = dict.fromkeys(r for p in PRESETS.values() if mode in p.modes for r in p.resolutions)
-    raise PresetError(f"got the resolution {resolution!r:.60}, expected one of {', '.join(offered)} for {mode}.")
+    raise PresetError(say("model.resolution", got=f"{resolution!r:.60}", choices=", ".join(offered), mode=mode))
 
 
 def _misfit(preset: Preset, mode: str, resolution: str | None) -> str:
     """Why a preset cannot do what was asked, and which can."""
-    asked = mode if resolution is None else f"{mode} at {resolution:.60}"
-    does = f"{', '.join(preset.modes)} at {', '.join(preset.resolutions)}"
-    can = f"{preset.title} ({preset.name}) does {does}, not {asked}."
+    asked = mode if resolution is None else say("at", mode=mode, resolution=f"{resolution:.60}")
+    does = say("at", mode=", ".join(preset.modes), resolution=", ".join(preset.resolutions))
+    can = {"model": preset.title, "name": preset.name, "does": does, "asked": asked, "mode": mode}
     wanted = resolution or preset.resolutions[0]
     other = next((p for p in PRESETS.values() if _fits(p, mode, wanted)), None)
     if other is None:
         offered = dict.fromkeys(r for p in PRESETS.values() if mode in p.modes for r in p.resolutions)
-        return f"{can} No weights do; for {mode} there are {', '.join(offered)}."
-    needs = f"{can} {mode} at {wanted} needs the weights {other.name}"
-    return (
-        f"{needs}, which are here: choose that model." if status(other).installed else f"{needs}. {how_to_get(other)}"
-    )
+        return say("model.misfit", choices=", ".join(offered), **can)
+    if status(other).installed:
+        return say("model.misfit.here", resolution=wanted, other=other.name, **can)
+    return say("model.misfit.get", resolution=wanted, other=other.name, how=how_to_get(other), **can)

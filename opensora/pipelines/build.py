@@ -122,13 +122,20 @@ def build_models(
     )
     config = _config(bundle, family, mode, resolution, plan, networks.vae)
     scheduler = family.scheduler(config, config.num_sampling_steps, config.cfg_scale)
-    return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config)
+    return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config, networks.reranker)
 
 
-def is_built(bundle: Bundle, device: str | None, dtype: str | None, optimized: bool, offload: Offload = "none") -> bool:
-    """Whether :func:`build_models` would load nothing, the text encoder being the usual one."""
+def is_built(
+    bundle: Bundle,
+    device: str | None,
+    dtype: str | None,
+    optimized: bool,
+    offload: Offload = "none",
+    text_dtype: str = "fp32",
+) -> bool:
+    """Whether :func:`build_models` would load nothing."""
     place = choose_device(device)
-    key = (bundle.key, Places(place, offload), choose_dtype(dtype, place), TextSettings(), optimized, 1)
+    key = (bundle.key, Places(place, offload), choose_dtype(dtype, place), TextSettings(text_dtype), optimized, 1)
     return _SHELF.holds(key)
 
 

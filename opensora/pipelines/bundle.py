@@ -21,8 +21,8 @@ CARD = "bundle.json"
 COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy")
 """Where a reference goes: an image to the first frame, the last frame, or both; a clip to the beginning or the end,
 with ``easy`` twice as much of it."""
-FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5", "clip": "clip"}
-"""Folder of each network in a bundle. Only 2.0 has ``clip``."""
+FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5", "clip": "clip", "reranker": "reranker"}
+"""Folder of each network in a bundle. Only 2.0 has ``clip``; ``reranker`` picks among pictures."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,9 @@ class BundleCard:
     picture_first: bool = False
     """Whether a video of text alone begins as a picture, which is then set in motion: two runs of one denoiser, for
     networks that learnt motion from given first frames."""
+    picture_candidates: int = 1
+    """Pictures that are made of a text alone, of which the bundle's reranker keeps the one that fits the text best; for
+    single pictures and for the pictures that videos begin as."""
     high_compression: bool = False
     """Whether 2.0's autoencoder makes one latent of 4 x 32 x 32 pixels instead of 4 x 8 x 8."""
 
@@ -147,6 +150,17 @@ class BundleCard:
                 f"picture_first is on for family {self.family} and modes {', '.join(self.modes)}; it needs family 1.3 "
                 "with t2i and i2v."
             )
+
+        if not 1 <= self.picture_candidates <= 16 or (self.picture_candidates > 1 and self.family != "1.3"):
+            raise ValueError(
+                f"picture_candidates is {self.picture_candidates} for family {self.family}; expected 1 to 16, and 1 "
+                "for other families than 1.3."
+            )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Networks that belong to it."""
+        return (*ROLES[self.family], *(("reranker",) if self.picture_candidates > 1 else ()))
 
     @property
     def lengths(self) -> Lengths:
@@ -206,7 +220,7 @@ class Bundle:
         assert self.folder is not None, "a bundle has a preset or a folder"
         if missing := self._missing():
             raise zoo.WeightsMissingError(f"The bundle {self.folder.name} lacks {', '.join(missing)}.")
-        paths = {role: self.folder / FOLDERS[role] for role in ROLES[self.card.family]}
+        paths = {role: self.folder / FOLDERS[role] for role in self.card.roles}
         for role, path in paths.items():
             zoo.require_place(path, FOLDERS[role], role, self.card.family)
         return zoo.Weights(**paths)
@@ -214,7 +228,7 @@ class Bundle:
     def _missing(self) -> list[str]:
         """Files that the bundle's folder lacks."""
         assert self.folder is not None
-        names = [f"{FOLDERS[role]}/config.json" for role in ROLES[self.card.family]]
+        names = [f"{FOLDERS[role]}/config.json" for role in self.card.roles]
         return [name for name in names if not (self.folder / name).is_file()]
 
 

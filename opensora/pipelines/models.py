@@ -52,6 +52,8 @@ class Networks(NamedTuple):
     """The denoiser: a STDiT3, or 2.0's MMDiT."""
     weights: dict[str, str]
     """sha256 of every network's weights."""
+    reranker: Any = None
+    """What picks among pictures, where the bundle has it."""
 
 
 class Models(NamedTuple):
@@ -66,6 +68,8 @@ class Models(NamedTuple):
     scheduler: Any
     """The sampler with the bundle's own steps and guidance."""
     config: PipelineConfig
+    reranker: Any = None
+    """What picks among pictures, where the bundle has it."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from opensora.pipelines import embedded
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import PICTURE
+from opensora.sentences import named, say
 
 GIVEN = ("reference_image", "last_image", "reference_video")
 """Fields of a request that are pictures or clips."""
-APART = ("model", "picture_model", "loras", "dtype", "device", *GIVEN)
+APART = ("model", "picture_model", "loras", "dtype", "text_dtype", "device", *GIVEN)
 """Fields of a request that a file does not name as the request did."""
 DERIVED = (
     "fps",
@@ -30,6 +31,7 @@ DERIVED = (
     "model",
     "num_frames",
     "parts",
+    "picture_candidates",
     "picture_first",
     "picture_model",
     "picture_sha256",
@@ -80,19 +82,19 @@ def read_settings(source: str | Path | bytes) -> Recorded:
         ValueError: the file is foreign, damaged, or from a version with other settings; a sentence for people.
     """
     record = confined.read_settings(source)
-    name = "The file" if isinstance(source, bytes) else Path(source).name
+    name = say("the.file") if isinstance(source, bytes) else Path(source).name
     settings, plan = record.get("settings"), record.get("plan")
     program = record.get("program")
     if not (isinstance(program, str) and program.startswith("opensora ") and isinstance(settings, dict)):
-        raise ValueError(f"{name} holds no settings; it was not written by this program.")
+        raise ValueError(say("file.settings", file=name))
     if not isinstance(plan, dict):
-        raise ValueError(f"{name} does not say how it was computed; its settings are damaged.")
+        raise ValueError(say("file.plan", file=name))
     known = {f.name for f in dataclasses.fields(GenerationRequest)}
     if strange := sorted(shown(key) for key in settings if key not in known and key not in DERIVED):
-        raise ValueError(f"{name} was made by {program[:40]} with settings that this version lacks: {strange[0]}.")
+        raise ValueError(say("file.newer", file=name, program=program[:40], setting=strange[0]))
     for key, value in settings.items():
         if key in known and key not in APART and not isinstance(value, str | int | float | None):
-            raise ValueError(f"{name} has {shown(value)} as its {key}; its settings are damaged.")
+            raise ValueError(say("file.value", file=name, got=shown(value), field=named(key)))
     values, needs = _values(settings, plan, {f for f in known if f not in APART})
     for key, told in _given(record, settings).items():
         values[key] = embedded.unpack(told, _side(settings, "width"), _side(settings, "height"))
@@ -101,7 +103,7 @@ def read_settings(source: str | Path | bytes) -> Recorded:
     try:
         request = GenerationRequest(**values)
     except TypeError:
-        raise ValueError(f"{name} names no prompt; its settings are damaged.") from None
+        raise ValueError(say("file.prompt", file=name)) from None
     return Recorded(request, record, tuple(needs), PICTURE if record.get("shows") == PICTURE else "")
 
 
@@ -132,11 +134,8 @@ def supply(recorded: Recorded, **values: Any) -> GenerationRequest:
     request = request.validated()
     for name, frames in embedded.by_field(request.references()).items():
         if name in wanted and (made := embedded.sha256(frames)) not in wanted[name].sha256:
-            raise RequestError(
-                name,
-                f"This is not the {_words(name)} that the clip was made with: cut to the clip's size its hash is "
-                f"{made[:12]}…, expected {wanted[name].sha256[0][:12]}….",
-            )
+            expected = wanted[name].sha256[0][:12]
+            raise RequestError(name, say("given.other", field=named(name), got=made[:12], hash=expected))
     return request
 
 
@@ -149,14 +148,15 @@ def _values(settings: dict[str, Any], plan: dict[str, Any], plain: set[str]) -> 
             continue
         values[name] = str(model)
         if model not in zoo.PRESETS:
-            words = f"The clip was made with the weights {shown(model)}, a folder that no preset names"
-            needs.append(Need(name, (), f"{words}; name the folder as the {_words(name)}."))
+            needs.append(Need(name, (), say("need.weights", got=shown(model), field=named(name))))
     if "picture_model" in values:  # what the picture was for the video is no setting of the request
         values.pop("cond_type", None)
         if settings.get("picture_steps", settings.get("steps")) != settings.get("steps"):
             values["steps"] = None  # each model took its own
     if isinstance(plan.get("dtype"), str):
         values["dtype"] = plan["dtype"]
+    if plan.get("text_dtype", "fp32") != "fp32":  # nothing was said where it is the usual one
+        values["text_dtype"] = plan["text_dtype"]
     if loras := settings.get("loras"):
         needs.append(_need_loras(loras))
     return values, needs
@@ -165,11 +165,9 @@ def _values(settings: dict[str, Any], plan: dict[str, Any], plain: set[str]) -> 
 def _need_loras(loras: Any) -> Need:
     entries = loras if isinstance(loras, list) else []
     if not entries or not all(isinstance(e, dict) and isinstance(e.get("strength"), int | float) for e in entries):
-        raise ValueError(f"The file has {shown(loras)} as its LoRAs; its settings are damaged.")
+        raise ValueError(say("file.value", file=say("the.file"), got=shown(loras), field="LoRAs"))
     names = ", ".join(f"{str(e.get('name'))[:80]} (sha256 {str(e.get('sha256'))[:12]}…)" for e in entries)
-    return Need(
-        "loras", tuple(str(e.get("sha256")) for e in entries), f"The clip was made with the LoRA {names}; name it."
-    )
+    return Need("loras", tuple(str(e.get("sha256")) for e in entries), say("need.loras", loras=names))
 
 
 def _given(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -188,12 +186,7 @@ def _given(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, dict[s
 
 def _need_given(name: str, told: dict[str, Any]) -> Need:
     digest = str(told.get("sha256"))
-    return Need(
-        name,
-        (digest,),
-        f"The clip was made with a {_words(name)} that is not in the file; give it again. It is checked by its hash, "
-        f"{digest[:12]}….",
-    )
+    return Need(name, (digest,), say("need.given", field=named(name), hash=digest[:12]))
 
 
 def _checked_loras(loras: Any, recorded: Recorded) -> tuple[tuple[Path, float], ...]:
@@ -201,7 +194,7 @@ def _checked_loras(loras: Any, recorded: Recorded) -> tuple[tuple[Path, float], 
     entries = recorded.record["settings"].get("loras") or []
     files = [Path(entry[0] if isinstance(entry, tuple | list) else entry) for entry in loras]
     if len(files) != len(entries):
-        raise RequestError("loras", f"Got {len(files)} LoRAs; the clip was made with {len(entries)}.")
+        raise RequestError("loras", say("loras.count", got=len(files), count=len(entries)))
     for file, entry in zip(files, entries, strict=True):
         try:
             digest = hashlib.sha256(open_lora(file).path.read_bytes()).hexdigest()
@@ -210,8 +203,13 @@ def _checked_loras(loras: Any, recorded: Recorded) -> tuple[tuple[Path, float], 
         if digest != entry.get("sha256"):
             raise RequestError(
                 "loras",
-                f"{file.name} is not the LoRA that the clip was made with: its hash is {digest[:12]}…, expected "
-                f"{str(entry.get('sha256'))[:12]}… ({str(entry.get('name'))[:80]}).",
+                say(
+                    "lora.other",
+                    file=file.name,
+                    got=digest[:12],
+                    hash=str(entry.get("sha256"))[:12],
+                    lora=str(entry.get("name"))[:80],
+                ),
             )
     return tuple((file, float(entry["strength"])) for file, entry in zip(files, entries, strict=True))
 
@@ -219,9 +217,5 @@ def _checked_loras(loras: Any, recorded: Recorded) -> tuple[tuple[Path, float], 
 def _side(settings: dict[str, Any], name: str) -> int:
     side = settings.get(name)
     if not isinstance(side, int) or not 0 < side <= LARGEST_SIDE:
-        raise ValueError(f"The file has {shown(side)} as its {name}; its settings are damaged.")
+        raise ValueError(say("file.value", file=say("the.file"), got=shown(side), field=named(name)))
     return side
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

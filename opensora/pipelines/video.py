@@ -29,6 +29,7 @@ from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.request import DYNAMIC, MAX_SEED, GenerationRequest, RequestError, require_weights
 from opensora.pipelines.residence import at_work
 from opensora.pipelines.result import CancelFlag, GenerationResult, OnProgress
+from opensora.sentences import say
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def generate(
     require_weights(bundle)
     files = loras.load(request.loras, bundle)
     request, said = _with_motion(request)
-    reporter = Reporter(on_progress, cancel)
+    reporter = Reporter(on_progress, cancel, group)
     cost = preflight.estimate(request)
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
     with _turn(reporter), ExitStack() as while_made:
@@ -108,7 +109,7 @@ def generate(
             while_made.enter_context(less_at_once(models.stdit, models.vae))
         with _computing(models), reporter.interrupting(*family_of(bundle).modules(models)):
             videos = _compute(request, bundle, models, reporter)
-    if not lean:  # a second try with less memory says nothing of the next first one
+    if not lean and (group is None or group.first):  # a second try in less memory says nothing of the next first one
         at = models.config.plan.offload
         preflight.remember(request, bundle, reporter.timings, at, meter, "loading" in cost.stages)
     result = _result(request, bundle, models, videos, reporter)
@@ -133,6 +134,7 @@ def _build(request: GenerationRequest, bundle: Bundle, group: Group | None) -> M
             model=bundle,
             device=request.device,
             dtype=request.dtype,
+            text_dtype=request.text_dtype or "fp32",
             offload=offload,
             group=group,
         )
@@ -194,7 +196,7 @@ def _result(
     shape = preflight.shape_of(request, bundle)
     notes = preflight.parts_notes(request, shape, max(bundle.card.frames))
     notes += [
-        f"The text has {count} tokens; the network reads the first {most}."
+        say("text.cut", count=count, most=most)
         for count, most in family_of(bundle).cut_texts(models, request.texts(bundle))
     ]
     plan = models.config.plan
@@ -216,7 +218,7 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
     height, width = request.size()
     parts = request.parts(bundle)
     given = ("reference_image", "last_image", "reference_video")
-    skipped = ("model", *given, "picture_model", "loras", "dtype", "device", "offload")
+    skipped = ("model", *given, "picture_model", "loras", "dtype", "text_dtype", "device", "offload")
     settings = {
         field.name: getattr(request, field.name)
         for field in dataclasses.fields(request)
@@ -232,8 +234,11 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
         "parts": [dataclasses.asdict(part) for part in parts],
         "texts": request.texts(bundle),
     }
-    if bundle.card.picture_first and request.mode == "t2v":
+    first = bundle.card.picture_first and request.mode == "t2v"
+    if first:
         settings["picture_first"] = True
+    if bundle.card.picture_candidates > 1 and (first or request.mode == "t2i"):
+        settings["picture_candidates"] = bundle.card.picture_candidates
     hashes = [hashlib.sha256(frames.tobytes()).hexdigest() for frames in request.references().in_order()]
     settings |= dict(zip(("reference_sha256", "second_reference_sha256"), hashes, strict=False))
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}

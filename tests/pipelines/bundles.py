@@ -9,6 +9,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from opensora.checkpoint import safetensors_io
+from opensora.models.reranker import Reranker, RerankerConfig
 from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.tokenizer import train_tokenizer
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
@@ -69,11 +70,20 @@ def write_bundle(folder: Path, seed: int = 0, z_channels: int = 4, spoiled: bool
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(config))
         safetensors_io.save(network, folder / name / "model.safetensors", {"family": "1.3", "role": name})
+    if card.get("picture_candidates", 1) != 1:
+        write_reranker(folder / "reranker", z_channels)
     write_text_encoder(folder / "t5")
     (folder / "bundle.json").write_text(json.dumps({**CARD, **card}))
     preview = {"weight": [[0.3, 0.1, 0.0, 0.0], [0.0, 0.3, 0.1, 0.0], [0.0, 0.0, 0.3, 0.1]], "bias": [0.0, 0.0, 0.0]}
     (folder / "vae" / "preview.json").write_text(json.dumps(preview))
     return folder
+
+
+def write_reranker(folder: Path, z_channels: int) -> None:
+    config = RerankerConfig(in_channels=z_channels, caption_channels=16, width=12, depth=1, vectors=2, dim=8)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(asdict(config)))
+    safetensors_io.save(Reranker(config), folder / "model.safetensors", {"family": "1.3", "role": "reranker"})
 
 
 def write_text_encoder(folder: Path, family: str = "1.3") -> None:

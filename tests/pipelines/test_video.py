@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pipelines.bundles import write_bundle
+from pipelines.bundles import STDIT, write_bundle
 from torch import Tensor
 
 from opensora import generate_video
 from opensora.datasets.image_io import cover, load_image
 from opensora.models import zoo
+from opensora.models.reranker import Reranker
+from opensora.models.text.t5 import T5Encoder
 from opensora.pipelines import preflight
 from opensora.pipelines.build import build_models
 from opensora.pipelines.bundle import of_preset
@@ -245,6 +247,46 @@ def test_the_picture_before_a_video_is_counted_in_its_cost(tmp_path: Path) -> No
     alone = dataclasses.replace(request, length=1).validated()
     assert with_picture == by_image + preflight.count(alone, alone.bundle()).sampling
     assert with_picture > plain
+
+
+def test_of_several_pictures_the_one_that_fits_the_text_best_is_set_in_motion(
+    tmp_path: Path, parts: list[Tensor]
+) -> None:
+    folder = write_bundle(tmp_path / "bundle", picture_first=True, picture_candidates=3)
+    result = make(folder, length="17f")
+    pictures, clip = parts
+    assert pictures.shape[0] == 3 and clip.shape[0] == 1
+    text = T5Encoder.from_pretrained(folder / "t5", max_length=STDIT.model_max_length).encode(result.settings["texts"])
+    reranker = Reranker.from_pretrained(folder / "reranker").requires_grad_(False)
+    scores = reranker(pictures[:, :, 0], text["y"][:, 0], text["mask"])[0]
+    assert torch.equal(clip[0, :, 0], pictures[int(scores.argmax()), :, 0])
+    assert result.settings["picture_candidates"] == 3 and "reranker" in result.plan["weights"]
+    parts.clear()
+    picture = make(folder, **PICTURE)
+    assert parts[0].shape[0] == 3 and picture.videos[0].shape[0] == 1 and picture.settings["picture_candidates"] == 3
+    parts.clear()
+    given = make(folder, length="17f", reference_image=np.full((90, 160, 3), 40, np.uint8))
+    assert [latents.shape[0] for latents in parts] == [1] and "picture_candidates" not in given.settings
+
+
+def test_all_candidates_are_counted_in_the_cost(tmp_path: Path) -> None:
+    one, three = (write_bundle(tmp_path / str(n), picture_first=True, picture_candidates=n) for n in (1, 3))
+    for length in (1, "17f"):
+        costs = []
+        for folder in (one, three):
+            request = GenerationRequest("a red ball", model=folder, length=length).validated()
+            costs.append(preflight.count(request, request.bundle()).sampling)
+        alone = GenerationRequest("a red ball", model=one, length=1).validated()
+        assert costs[1] == pytest.approx(costs[0] + 2 * preflight.count(alone, alone.bundle()).sampling)
+
+
+def test_candidates_need_something_that_picks_among_them(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", picture_candidates=2)
+    (folder / "reranker" / "config.json").unlink()
+    with pytest.raises(RequestError, match=r"lacks reranker/config.json"):
+        make(folder, length="17f")
+    with pytest.raises(RequestError, match="expected 1 to 16"):
+        make(write_bundle(tmp_path / "many", picture_candidates=17), length="17f")
 
 
 def test_a_bundle_that_paints_first_needs_a_network_that_takes_images(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from opensora.models.reranker import Reranker, RerankerConfig
 from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.training.diffusion import DiffusionTrainConfig, DiffusionTrainer, Stage, draw_condition, stage_at
 from opensora.training.latents import LatentBucket, clip_and_captions, fill, load, scene_of
+from opensora.training.reranker import RerankerTrainConfig, RerankerTrainer
 from opensora.training.text import TextTrainConfig, TextTrainer
 from opensora.training.vae import VAEBucket, VAETrainConfig, VAETrainer, reconstruction_loss, sample_clip, to_pixels
 
@@ -220,3 +222,35 @@ def test_pictures_may_have_a_time_shift_of_their_own() -> None:
     picture, clip = LatentBucket(1, 32, 32, 32), LatentBucket(5, 32, 32, 32)
     assert (stage.shift_of(picture), stage.shift_of(clip)) == (2.0, 5.0)
     assert replace(stage, picture_shift=None).shift_of(picture) == 5.0
+
+
+def test_the_reranker_learns_which_caption_belongs_to_a_picture_and_resumes(folder: Path) -> None:
+    diffusion_recipe(folder)  # fills the cache
+    recipe = RerankerTrainConfig(
+        model=RerankerConfig(in_channels=4, caption_channels=48, width=24, depth=1, vectors=4, dim=16),
+        text=str(folder / "t5"),
+        max_length=64,
+        latents=str(folder / "latents"),
+        buckets=(LatentBucket(1, 32, 32, 32),),
+        held_out=8,
+        steps=60,
+        batch=12,
+        warmup=5,
+        noise=0.2,
+    )
+    whole = RerankerTrainer(recipe, folder / "run-reranker")
+    assert (len(whole.captions), len(whole.test_captions)) == (24, 8)
+    history = whole.run()
+    assert mean_loss(history[-10:]) < 0.8 * mean_loss(history[:10])
+    assert 0.0 <= whole.accuracy(among=4) <= 1.0
+    first = RerankerTrainer(recipe, folder / "run-reranker-parts")
+    for _ in range(20):
+        first.train_step()
+    first.save()
+    rest = RerankerTrainer(recipe, folder / "run-reranker-parts").run()
+    assert [entry["loss"] for entry in rest] == [entry["loss"] for entry in history[20:]]
+    whole.export(folder / "reranker")
+    exported = Reranker.from_pretrained(folder / "reranker").requires_grad_(False)
+    y, mask = whole.features([lines[0] for lines in whole.test_captions])
+    z = whole.test_z.float()
+    assert torch.allclose(exported(z, y, mask), whole.model.requires_grad_(False)(z, y, mask), atol=0.1)

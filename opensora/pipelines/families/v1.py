@@ -6,7 +6,7 @@ Legend: C latent channels, T, H, W latent frames, rows and columns. Latents are 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from opensora.checkpoint import identity
 from opensora.checkpoint.layout import LayoutError, read_object
 from opensora.models import zoo
 from opensora.models.autoencoder import read_config as read_config_v2
+from opensora.models.reranker import Reranker
 from opensora.models.stdit.config import STDiT3Config
 from opensora.models.stdit.stdit3 import STDiT3
 from opensora.models.stdit.stdit3_v12 import STDiT3V12
@@ -46,8 +47,12 @@ from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.text_cache import text_cache
 from opensora.sampling.conditions import prep_ref_and_mask, prep_ref_and_update_mask_in_loop
 from opensora.sampling.rectified_flow import RFLOW
+from opensora.sentences import say
 
 log = logging.getLogger(__name__)
+
+PICTURE = Part(frames=1, condition=0, kept=1)
+"""The run that makes a picture of a text."""
 
 
 class V13:
@@ -75,7 +80,8 @@ class V13:
         hashes = {role: identity.fingerprint(path) for role, path in files.paths().items()}
         text_encoder.cache = text_cache(files.text, hashes["text"], text.precision, device)
         log.info("%s loaded for %s in %.1f s", bundle.card.name, device, time.perf_counter() - start)
-        return Networks(vae, text_encoder, stdit, hashes)
+        reranker = None if files.reranker is None else Reranker.from_pretrained(files.reranker).requires_grad_(False)
+        return Networks(vae, text_encoder, stdit, hashes, reranker)
 
     def skeleton(self, bundle: Bundle) -> nn.Module:
         with torch.device("meta"):
@@ -115,15 +121,34 @@ class V13:
     def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         if clip.picture_first:
-            still = Part(frames=1, condition=0, kept=1)
-            picture = self._run(models, clip, 0, still, None, generator, watch(reporter, preview))
+            picture = self._picture(models, clip, PICTURE, generator, watch(reporter, preview))
             clip = dataclasses.replace(clip, references=(picture,), cond_type="i2v_head")
+        elif _pictures(models.config.bundle, clip.parts, bool(clip.references)) > 1:
+            return self._picture(models, clip, clip.parts[0], generator, watch(reporter, preview))
         joined: list[Tensor] = []
         for index, part in enumerate(clip.parts):
             before = joined[-1] if joined else None
             joined.append(self._run(models, clip, index, part, before, generator, watch(reporter, preview)))
         overlap = models.config.condition_frame_length
         return torch.cat([latents[:, :, overlap if i else 0 :] for i, latents in enumerate(joined)], dim=2)
+
+    def _picture(
+        self,
+        models: Models,
+        clip: Clip,
+        part: Part,
+        generator: torch.Generator,
+        on_step: Callable[[int, int, Tensor], None],
+    ) -> Tensor:
+        """Latents of a picture of the text alone: of several that are made together, the one that fits it best."""
+        count = models.config.bundle.card.picture_candidates
+        pictures = self._run(models, clip, 0, part, None, generator, on_step, count)
+        if count == 1:
+            return pictures
+        text = models.text_encoder.encode([clip.texts[0]])
+        scores = models.reranker(pictures[:, :, 0].float().cpu(), text["y"][:, 0].float().cpu(), text["mask"].cpu())
+        best = int(scores[0].argmax())
+        return pictures[best : best + 1]
 
     def _run(
         self,
@@ -134,11 +159,13 @@ class V13:
         before: Tensor | None,
         generator: torch.Generator,
         on_step: Callable[[int, int, Tensor], None],
+        count: int = 1,
     ) -> Tensor:
-        """Latents of one part, given those of the part before."""
+        """Latents of one part, given those of the part before; ``count`` different ones, made together."""
         config, device = models.config, torch.device(models.config.plan.device)
         size = models.vae.get_latent_size((part.frames, clip.height, clip.width))
-        z = torch.randn((1, models.vae.latent_channels, *size), generator=generator).to(device)
+        shape = (1, models.vae.latent_channels, *size)
+        z = torch.cat([torch.randn(shape, generator=generator) for _ in range(count)]).to(device)
         cond, given = _given(models, clip, index, before, z)
         cond_mask = torch.zeros_like(z)
         cond_mask[:, :, given] = 1
@@ -154,21 +181,21 @@ class V13:
             z,
             z_cond=cond if by_image else None,
             z_cond_mask=cond_mask if by_image else None,
-            prompts=[clip.texts[index]],
+            prompts=[clip.texts[index]] * count,
             device=device,
             additional_args={"height": clip.height, "width": clip.width, "num_frames": part.frames, "fps": told},
             progress=False,
             mask=joins,
             mask_index=given if by_image else None,
             image_cfg_scale=clip.image_guidance if by_image else None,
-            neg_prompts=None if clip.negative is None else [clip.negative[index]],
+            neg_prompts=None if clip.negative is None else [clip.negative[index]] * count,
             use_sdedit=by_image and config.use_sdedit,
             use_oscillation_guidance_for_image=by_image and config.use_oscillation_guidance,
             on_step=on_step,
             generator=generator,
         )
         result = torch.where(cond_mask.bool(), cond, result)  # what was given is kept
-        check_latents(result, "sampling", "the denoiser's result")
+        check_latents(result, "sampling", say("what.denoised"))
         return result
 
     def count_pieces(self, models: Models, latents: int) -> int:
@@ -188,9 +215,10 @@ class V13:
         first = _picture_first(bundle, shape, given)
         total = cost.sampling_flops(stdit, sizes, shape, scheduler, given or first)
         if first:
-            picture = dataclasses.replace(shape, parts=(Part(frames=1, condition=0, kept=1),))
-            total += cost.sampling_flops(stdit, sizes, picture, scheduler, False)
-        return total
+            picture = dataclasses.replace(shape, parts=(PICTURE,))
+            each = cost.sampling_flops(stdit, sizes, picture, scheduler, False)
+            return total + bundle.card.picture_candidates * each
+        return total * _pictures(bundle, shape.parts, given)
 
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
         return cost.decoding_flops(self.configs(bundle)[1], shape)
@@ -198,7 +226,7 @@ class V13:
     def memory(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> Memory:
         stdit, vae = self.configs(bundle)
         given = given or len(shape.parts) > 1 or _picture_first(bundle, shape, given)
-        rows = 3 if stdit.embeds_given_frames and given else 2
+        rows = 3 if stdit.embeds_given_frames and given else 2 * _pictures(bundle, shape.parts, given)
         window = min(shape.frames, vae.micro_frame_size or shape.frames)
         return Memory(
             text=4 * text_parameters(bundle),
@@ -286,6 +314,12 @@ def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Ten
         return prep_ref_and_mask(kind, overlap, refs, z.shape, len(clip.parts), z.device, z.dtype)
     last = index == len(clip.parts) - 1
     return prep_ref_and_update_mask_in_loop(kind, overlap, before, refs, z.shape, last, z.device, z.dtype)
+
+
+def _pictures(bundle: Bundle, parts: Sequence[Part], given: bool) -> int:
+    """Candidates that are made where what is asked for is a picture of text alone; 1 otherwise."""
+    alone = len(parts) == 1 and parts[0].frames == 1 and not given
+    return bundle.card.picture_candidates if alone else 1
 
 
 def _picture_first(bundle: Bundle, shape: Shape, given: bool) -> bool:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # Packages in one row do not import each other.
 ROWS = (
-    {"opensora.config", "opensora.log"},
+    {"opensora.config", "opensora.log", "opensora.sentences"},
     {"opensora.nn", "opensora.checkpoint", "opensora.distributed"},
     {"opensora.models", "opensora.sampling"},
     {"opensora.acceleration", "opensora.datasets"},

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import av
 
+from opensora.sentences import say
+
 
 @dataclass(frozen=True)
 class ClipLimits:
@@ -39,7 +41,7 @@ def check_file(path: Path, name: str, limits: ClipLimits) -> None:
         ValueError: a sentence for people.
     """
     if path.stat().st_size > limits.bytes:
-        raise ValueError(f"{name} is larger than {limits.bytes // 2**20} MB; cut it first.")
+        raise ValueError(say("clip.bytes", file=name, most=limits.bytes // 2**20))
 
 
 def check_frame_size(width: int, height: int, name: str, limits: ClipLimits) -> None:
@@ -49,10 +51,8 @@ def check_frame_size(width: int, height: int, name: str, limits: ClipLimits) -> 
         ValueError: a sentence for people.
     """
     if width * height > limits.frame_pixels:
-        raise ValueError(
-            f"{name} has frames of {width} x {height} pixels; {limits.frame_pixels / 1e6:.0f} million are the most. "
-            "Make it smaller first."
-        )
+        most = f"{limits.frame_pixels / 1e6:.0f}"
+        raise ValueError(say("clip.frame", file=name, width=width, height=height, most=most))
 
 
 def check_stream(path: Path, stream: av.VideoStream, name: str, limits: ClipLimits) -> None:
@@ -71,19 +71,19 @@ def check_stream(path: Path, stream: av.VideoStream, name: str, limits: ClipLimi
     if stream.duration is not None and stream.time_base is not None:
         seconds = float(stream.duration * stream.time_base)
         if seconds > limits.seconds:
-            raise ValueError(f"{name} is longer than {limits.seconds:g} seconds; cut out the part that counts.")
+            raise ValueError(say("clip.seconds", file=name, most=f"{limits.seconds:g}"))
     if frames and _is_cut_short(path, stream):
-        raise ValueError(f"{name} is cut short: the end of its frames is missing. Copy or save it again.")
+        raise ValueError(say("clip.cut", file=name))
 
 
 def too_many_frames(name: str, limits: ClipLimits) -> ValueError:
     """The refusal of a clip with too many frames."""
-    return ValueError(f"{name} has more than {limits.frames} frames; cut out the part that counts.")
+    return ValueError(say("clip.frames", file=name, most=limits.frames))
 
 
 def too_many_pixels(name: str) -> ValueError:
     """The refusal of a clip whose frames are too much together."""
-    return ValueError(f"{name} is too long or too large to read; cut it first.")
+    return ValueError(say("clip.large", file=name))
 
 
 def _is_cut_short(path: Path, stream: av.VideoStream) -> bool:

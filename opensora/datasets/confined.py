@@ -27,6 +27,7 @@ from opensora.datasets.clip_limits import ClipLimits
 from opensora.datasets.confined_worker import DONE, FAILED, PICTURE, REFUSED
 from opensora.datasets.sniff import shown_name
 from opensora.datasets.video_io import Clip
+from opensora.sentences import say, unpack
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,7 @@ class Reader:
             self._line()
         except EOFError:
             self.close()
-            raise ValueError(
-                f"Files cannot be read now: the process that reads them ended with {self._process.returncode} at its "
-                "start. The server's log says why."
-            ) from None
+            raise ValueError(say("reader.start", status=self._process.returncode)) from None
         self._idle = self._used()
 
     @property
@@ -105,7 +103,7 @@ class Reader:
             ValueError: the file cannot be read, or reading it took too much; a sentence for people.
         """
         self.files += 1
-        name = "The file" if isinstance(source, bytes) else shown_name(source)
+        name = say("the.file") if isinstance(source, bytes) else shown_name(source)
         with self._watching(seconds) as why:
             try:
                 self._write({"kind": kind, **order}, source)
@@ -114,7 +112,7 @@ class Reader:
                 raise
             except DecoderError as error:
                 log.warning("a file could not be read: %s", error)
-                raise ValueError(f"{name} is damaged and cannot be read; save it again.") from error
+                raise ValueError(say("file.damaged", file=name)) from error
             except (OSError, EOFError) as error:
                 raise ValueError(self._ended(name, why, seconds)) from error
 
@@ -145,7 +143,7 @@ class Reader:
 
     def _expect(self, said: dict[str, Any]) -> dict[str, Any]:
         if REFUSED in said:
-            raise ValueError(said[REFUSED])
+            raise ValueError(unpack(said[REFUSED], say("file.damaged", file=say("the.file"))))
         if FAILED in said:
             raise DecoderError(said[FAILED])
         done: dict[str, Any] = said[DONE]
@@ -178,11 +176,11 @@ class Reader:
     def _ended(self, name: str, why: list[str], seconds: float) -> str:
         self.close()
         if why == ["time"]:
-            return f"{name} was not read: decoding it took longer than {seconds:g} seconds. Save it again, or smaller."
+            return say("reader.time", file=name, seconds=f"{seconds:g}")
         if why == ["memory"]:
-            return f"{name} was not read: decoding it needs too much memory. Save it again, or smaller."
+            return say("reader.memory", file=name)
         log.warning("the process that reads files ended with %s at one", self._process.returncode)
-        return f"{name} is damaged and cannot be read; save it again."
+        return say("file.damaged", file=name)
 
     def _used(self) -> int:
         """Bytes of memory that the process and those below it use."""

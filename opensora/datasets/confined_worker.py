@@ -18,6 +18,7 @@ from opensora.datasets.clip_limits import ClipLimits
 from opensora.datasets.image_io import load_image
 from opensora.datasets.sniff import shown_name
 from opensora.datasets.video_io import read_metadata, reading
+from opensora.sentences import pack, say
 
 REFUSED, FAILED, DONE, PICTURE = "refused", "failed", "done", "picture"
 """What a line of the answer is about."""
@@ -49,7 +50,7 @@ def answer(order: dict[str, Any], data: bytes | None, out: IO[bytes]) -> None:
         data: what is in the file, where it has no path.
     """
     source = Path(order["path"]) if data is None else data
-    name = shown_name(source) if isinstance(source, Path) else "The file"
+    name = shown_name(source) if isinstance(source, Path) else say("the.file")
     try:
         if order["kind"] == "image":
             _send(out, np.asarray(load_image(source)))
@@ -63,9 +64,9 @@ def answer(order: dict[str, Any], data: bytes | None, out: IO[bytes]) -> None:
         else:
             _say(out, DONE, {"settings": read_metadata(source)})
     except ValueError as error:
-        _say(out, REFUSED, str(error))
+        _say(out, REFUSED, pack(str(error)))
     except MemoryError:
-        _say(out, REFUSED, f"{name} was not read: it needs too much memory. Save it again, or smaller.")
+        _say(out, REFUSED, pack(say("reader.room", file=name)))
     except Exception as error:  # whatever a decoder raises must not end in a silent death
         _say(out, FAILED, type(error).__name__)
 

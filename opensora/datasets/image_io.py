@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from opensora.datasets.sniff import HEAD, declared_size, picture_kind, shown_name
+from opensora.sentences import say
 
 MAX_BYTES = 64 * 2**20
 """Largest file."""
@@ -34,21 +35,21 @@ def load_image(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _decoded(source, "The image")
+        return _decoded(source, say("the.image"))
     if isinstance(source, bytes):
-        return _read(source, "The image")
+        return _read(source, say("the.image"))
     if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"The image is {type(source).__name__}; expected a file, a picture or a uint8 array.")
+        raise ValueError(say("image.kind", got=type(source).__name__))
     path = Path(source)
     name = shown_name(path)
     try:
         if not path.is_file():
-            raise ValueError(f"There is no image file {name!r}; check the name.")
+            raise ValueError(say("image.none", file=repr(name)))
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(name)
         return _read(path.read_bytes(), name)
     except OSError as error:
-        raise ValueError(f"{name} cannot be read: {error.strerror}.") from error
+        raise ValueError(say("file.unreadable", file=name, reason=f"{error.strerror}")) from error
 
 
 def cover(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -64,7 +65,7 @@ def _read(data: bytes, name: str) -> Image.Image:
     kind, size = picture_kind(data[:HEAD]), declared_size(data[:HEAD])
     Image.init()
     if kind is None or kind not in Image.OPEN:
-        raise ValueError(f"{name} is no picture that can be read; use a PNG, JPEG or WebP file.")
+        raise ValueError(say("image.not", file=name))
     if size is not None:
         _check_size(size, name)
     try:
@@ -93,7 +94,7 @@ def _check_size(size: tuple[int, int], name: str) -> None:
     if size[0] * size[1] > MAX_PIXELS:
         raise _too_many_pixels(name)
     if min(size) < 1:
-        raise ValueError(f"{name} has no pixels.")
+        raise ValueError(say("image.empty", file=name))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -149,23 +150,21 @@ def _from_deep(image: Image.Image) -> Image.Image:
 def _from_array(array: np.ndarray) -> Image.Image:
     kinds = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not kinds or 0 in array.shape:
-        raise ValueError(
-            f"The image is an array of shape {array.shape} and type {array.dtype}; expected uint8 (H, W, 3)."
-        )
-    return _decoded(Image.fromarray(np.ascontiguousarray(array)), "The image")
+        raise ValueError(say("image.array", shape=f"{array.shape}", dtype=f"{array.dtype}"))
+    return _decoded(Image.fromarray(np.ascontiguousarray(array)), say("the.image"))
 
 
 def _damaged(name: str) -> ValueError:
-    return ValueError(f"{name} is damaged and cannot be read; save it again as PNG or JPEG.")
+    return ValueError(say("image.damaged", file=name))
 
 
 def _no_memory(name: str) -> ValueError:
-    return ValueError(f"{name} needs more memory to read than there is for it; make it smaller first.")
+    return ValueError(say("image.memory", file=name))
 
 
 def _too_large(name: str) -> ValueError:
-    return ValueError(f"{name} is larger than {MAX_BYTES // 2**20} MB; make it smaller first.")
+    return ValueError(say("image.bytes", file=name, most=MAX_BYTES // 2**20))
 
 
 def _too_many_pixels(name: str) -> ValueError:
-    return ValueError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first.")
+    return ValueError(say("image.pixels", file=name, most=MAX_PIXELS // 10**6))

@@ -30,6 +30,7 @@ from opensora.datasets.clip_limits import (
     too_many_pixels,
 )
 from opensora.datasets.sniff import HEAD, clip_kind, declared_size, shown_name
+from opensora.sentences import say
 
 CRF = 14
 """Quality of the encoder: 0 is lossless, 18 looks the same."""
@@ -116,14 +117,14 @@ def read_metadata(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     Raises:
         ValueError: the file is none of these, damaged, or holds no metadata; a sentence for people.
     """
-    name = "The file" if isinstance(source, bytes) else Path(source).name
+    name = say("the.file") if isinstance(source, bytes) else Path(source).name
     comment = _png_comment(source, name) if _head(source).startswith(b"\x89PNG") else _clip_comment(source)
     try:
         metadata = json.loads(comment) if len(comment) <= MAX_METADATA else None
     except (ValueError, RecursionError):  # also of numbers with thousands of digits, and of brackets in brackets
         metadata = None
     if not isinstance(metadata, dict):
-        raise ValueError(f"{name} holds no settings; it was not written by this program.")
+        raise ValueError(say("file.settings", file=name))
     return metadata
 
 
@@ -133,7 +134,7 @@ def _png_comment(source: str | os.PathLike[str] | bytes, name: str) -> str:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["PNG"]) as image:
             return str(image.info.get("Comment", ""))
     except Exception as error:  # decoders raise all kinds on damaged files
-        raise ValueError(f"{name} is damaged and cannot be read.") from error
+        raise ValueError(say("file.broken", file=name)) from error
 
 
 def _clip_comment(source: str | os.PathLike[str] | bytes) -> str:
@@ -174,12 +175,12 @@ def reading(
     try:
         with _open(path, limits) as container:
             if not container.streams.video:
-                raise ValueError(f"{name} has no pictures in it.")
+                raise ValueError(say("clip.empty", file=name))
             stream = container.streams.video[0]
             check_stream(path, stream, name, limits)
             yield float(stream.average_rate or stream.guessed_rate or 24), _decoded(container, stream, name, limits)
     except (av.error.FFmpegError, EOFError) as error:
-        raise ValueError(f"{name} is damaged and cannot be read; save it again as MP4.") from error
+        raise ValueError(say("clip.damaged", file=name)) from error
 
 
 def _decoded(
@@ -196,10 +197,10 @@ def _decoded(
         picture = _to_rgb(frame)
         shape = shape or picture.shape
         if picture.shape != shape:
-            raise ValueError(f"{name} changes its size in the middle; save it again as MP4.")
+            raise ValueError(say("clip.sizes", file=name))
         yield picture
     if not pixels:
-        raise ValueError(f"{name} has no pictures in it.")
+        raise ValueError(say("clip.empty", file=name))
 
 
 def to_yuv420(picture: np.ndarray) -> np.ndarray:
@@ -235,11 +236,11 @@ def tag(target: Any) -> None:
 
 def _open(source: str | os.PathLike[str] | bytes, limits: ClipLimits = CLIP_LIMITS) -> "av.container.InputContainer":
     """Open a clip with the demuxer that its first bytes call for, and nothing but this file."""
-    name = "The file" if isinstance(source, bytes) else shown_name(Path(source))
+    name = say("the.file") if isinstance(source, bytes) else shown_name(Path(source))
     head = _head(source)
     kind, size = clip_kind(head), declared_size(head)
     if kind is None:
-        raise ValueError(f"{name} is no clip that can be read; use an MP4, MOV, WebM, MKV or GIF file.")
+        raise ValueError(say("clip.unread", file=name))
     if size is not None:
         check_frame_size(*size, name, limits)
     if not isinstance(source, bytes):
@@ -250,7 +251,7 @@ def _open(source: str | os.PathLike[str] | bytes, limits: ClipLimits = CLIP_LIMI
     try:
         return av.open(file, "r", format=kind, options=options)
     except av.error.FFmpegError as error:
-        raise ValueError(f"{name} is damaged and cannot be read; save it again as MP4.") from error
+        raise ValueError(say("clip.damaged", file=name)) from error
 
 
 def _head(source: str | os.PathLike[str] | bytes) -> bytes:
@@ -262,12 +263,12 @@ def _head(source: str | os.PathLike[str] | bytes) -> bytes:
     except (OSError, ValueError):  # a name that no file can have
         here = False
     if not here:
-        raise ValueError(f"There is no file {shown_name(path)!r}; check the name.")
+        raise ValueError(say("file.none", file=repr(shown_name(path))))
     try:
         with path.open("rb") as file:
             return file.read(HEAD)
     except OSError as error:
-        raise ValueError(f"{shown_name(path)} cannot be read: {error.strerror}.") from error
+        raise ValueError(say("file.unreadable", file=shown_name(path), reason=f"{error.strerror}")) from error
 
 
 def _to_json(metadata: Mapping[str, Any]) -> str:

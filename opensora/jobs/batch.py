@@ -8,6 +8,7 @@ from typing import Any
 
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import MAX_SEED, GenerationRequest
+from opensora.sentences import say
 
 MOST = 64
 """Jobs of a batch."""
@@ -40,9 +41,7 @@ def grid(
     for chosen in axes.values():
         count *= len(chosen)
     if not 1 <= count <= MOST:
-        raise RequestError(
-            "batch", f"Got a batch of {count} clips; expected 1 to {MOST}. Choose fewer values or seeds."
-        )
+        raise RequestError("batch", say("batch.many", count=count, most=MOST))
     points: list[dict[str, Any]] = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
     first = secrets.randbelow(2**31) if request.seed is None else int(request.seed)
     return [

@@ -29,6 +29,7 @@ from opensora.jobs.storage import open_storage
 from opensora.jobs.store import JobStore, sqlite
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import say
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class DurableQueue:
     ) -> tuple[str, list[str]]:
         """Check requests and queue all of them or none; returns the batch id and the job ids."""
         if not requests:
-            raise RequestError("batch", "Got a batch without clips; expected 1 at least.")
+            raise RequestError("batch", say("batch.none"))
         batch = secrets.token_urlsafe(12)
         return batch, self._add(requests, owner, priority, batch)
 
@@ -240,11 +241,11 @@ class DurableQueue:
     def trouble(self) -> str | None:
         """Why nothing can be made at present, such as a worker that loads; ``None`` when all is well."""
         if self.queue_paused():
-            return "the queue is paused"
+            return say("queue.held")
         reasons = [self._fleet.trouble(self._places, name) for name in self._fleet.names]
         if reasons:
             return None if None in reasons else reasons[0]
-        return None if self._store.board.alive(2 * FALLBACK) else "no worker is connected to the database"
+        return None if self._store.board.alive(2 * FALLBACK) else say("worker.none")
 
     def close(self) -> None:
         """Stop the workers. The running jobs and the waiting ones go on when the folder is served again."""
@@ -347,7 +348,5 @@ def _taken(places: Places) -> FileLock:
 
 def _not_stored(error: Exception) -> RequestError:
     log.error("a job could not be stored: %s", error)
-    reason = getattr(error, "strerror", None) or "the database cannot be written"
-    return RequestError(
-        "queue", f"The job was not taken, because it cannot be stored: {reason}. Make room and try again."
-    )
+    reason = getattr(error, "strerror", None) or say("queue.database")
+    return RequestError("queue", say("queue.unstored", reason=reason))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from opensora.jobs.places import Places
 from opensora.jobs.supervisor import Supervisor
+from opensora.sentences import say
 
 DATABASE = "OPENSORA_DATABASE"
 """Variable of the environment with the address of PostgreSQL."""
@@ -100,7 +101,7 @@ class Fleet:
         if worker is None:
             return "starting"
         ended = broken_off or math.isinf(worker.since)
-        return f"{worker.trouble}; it is started again" if ended and worker.trouble else "starting"
+        return say("worker.again", trouble=worker.trouble) if ended and worker.trouble else "starting"
 
     def stop(self) -> None:
         """End all workers."""
@@ -113,8 +114,8 @@ class Fleet:
         """Why a worker takes no job at present; ``None`` if it does."""
         worker = self._workers[name]
         if math.isinf(worker.since):
-            return worker.trouble or "the worker is being started"
+            return worker.trouble or say("worker.starting")
         with contextlib.suppress(OSError):
             if places.ready(name).stat().st_mtime >= worker.since:
                 return None
-        return "the worker is loading the model"
+        return say("worker.loading")

@@ -11,6 +11,7 @@ from PIL import Image
 from opensora.jobs.places import sync, write
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import say
 
 
 def pack(request: GenerationRequest, folder: Path) -> dict[str, Any]:
@@ -30,13 +31,9 @@ def unpack(packed: dict[str, Any], folder: Path) -> GenerationRequest:
     try:
         return GenerationRequest(**{name: _unpacked(name, value, folder) for name, value in packed.items()})
     except (TypeError, KeyError):
-        raise RequestError(
-            "request", "This clip was asked for with settings that this version does not have; ask for it again."
-        ) from None
+        raise RequestError("request", say("job.settings")) from None
     except (OSError, ValueError) as error:
-        raise RequestError(
-            "request", "The picture or clip that this one was to begin with cannot be read any more; give it again."
-        ) from error
+        raise RequestError("request", say("job.given")) from error
 
 
 def outline(packed: dict[str, Any]) -> GenerationRequest:

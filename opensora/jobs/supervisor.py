@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from opensora.sentences import say
+
 log = logging.getLogger(__name__)
 
 PAUSE, LONGEST_PAUSE, HEALTHY = 0.5, 30.0, 60.0
@@ -98,10 +100,10 @@ class Supervisor:
 def reason(status: int) -> str:
     """How a process ended, in words."""
     if status == -getattr(signal, "SIGKILL", 9):
-        return "the worker was killed, perhaps because the memory ran out"
+        return say("worker.killed")
     if status < 0:
         try:
-            return f"the worker crashed ({signal.Signals(-status).name})"
+            return say("worker.crashed", signal=signal.Signals(-status).name)
         except ValueError:
-            return f"the worker was ended by signal {-status}"
-    return f"the worker ended with status {status}"
+            return say("worker.signal", number=-status)
+    return say("worker.status", status=status)

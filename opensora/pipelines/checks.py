@@ -8,6 +8,7 @@ from torch import Tensor
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.result import GenerationError
+from opensora.sentences import say, stage_named
 
 FLAT = 1e-4
 """Spread of latents below which there is nothing to see."""
@@ -22,7 +23,7 @@ def watch(reporter: Reporter, preview: Preview | None) -> Callable[[int, int, Te
 
     def on_step(step: int, total: int, estimate: Tensor) -> None:
         if not bool(torch.isfinite(estimate).all()):
-            raise _no_numbers("sampling", f"step {step} of {total} of the denoiser")
+            raise _no_numbers("sampling", say("what.step", step=step, total=total))
         reporter.step(None if preview is None else preview.frames(estimate))
 
     return on_step
@@ -37,21 +38,13 @@ def check_latents(latents: Tensor, stage: str, what: str) -> None:
     if not bool(torch.isfinite(latents).all()):
         raise _no_numbers(stage, what)
     if float(latents.std()) < FLAT:
-        raise GenerationError(
-            stage, f"The {stage} stage failed: {what} is the same everywhere. Check the weights, or try another seed."
-        )
+        raise GenerationError(stage, say("failed.flat", stage=stage_named(stage), what=what))
 
 
 def features_failed() -> GenerationError:
     """The error of a text encoder whose features are no numbers."""
-    return GenerationError(
-        "text", "The text stage failed: the text encoder's features are not numbers. Check its weights."
-    )
+    return GenerationError("text", say("failed.features"))
 
 
 def _no_numbers(stage: str, what: str) -> GenerationError:
-    return GenerationError(
-        stage,
-        f"The {stage} stage failed: {what} holds values that are not numbers. Try the dtype fp32, a lower guidance, or "
-        "check the weights.",
-    )
+    return GenerationError(stage, say("failed.numbers", stage=stage_named(stage), what=what))

@@ -12,6 +12,7 @@ import numpy as np
 
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import named, say
 
 FILES = MappingProxyType(
     {"reference_image": "reference_image.png", "last_image": "last_image.png", "reference_video": "reference_video.mp4"}
@@ -64,7 +65,7 @@ def as_torchrun(request: GenerationRequest, processes: int = 1) -> str:
     """
     for name in ("model", "picture_model"):
         if isinstance(getattr(request, name), Path):
-            raise RequestError(name, "The script takes a folder of weights from a config file alone; write one.")
+            raise RequestError(name, say("copy.folder"))
     asked = _asked(request)
     words = ["torchrun", "--standalone", "--nproc_per_node", str(processes), "scripts/diffusion/inference.py", CONFIG]
     words += ["--prompt", request.prompt]
@@ -88,7 +89,7 @@ def as_curl(request: GenerationRequest, address: str = ADDRESS) -> str:
     asked = _asked(request)
     for name in ("model", "picture_model", "loras"):
         if isinstance(value := asked.get(name), Path) or (name == "loras" and value):
-            raise RequestError(name, f"The {name.replace('_', ' ')} is a file here, which no call can name.")
+            raise RequestError(name, say("copy.file", field=named(name)))
     body = json.dumps({n: v for n, v in asked.items() if n not in (*FILES, *MACHINE)}, ensure_ascii=False)
     files = [f"{name}=@{asked[name]}" for name in FILES if name in asked]
     words = ["curl", "-X", "POST", address]

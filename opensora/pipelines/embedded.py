@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from opensora.pipelines.references import References
+from opensora.sentences import say
 
 MAX_BYTES = 4 * 2**20
 """Largest PNG that is kept inside a file; of larger pictures, and of clips, there is the hash alone."""
@@ -59,9 +60,9 @@ def unpack(told: dict[str, Any], width: int, height: int) -> Image.Image | None:
             image.load()
             picture = image.copy()
     except (ValueError, binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"The picture inside the file cannot be read: {error}.") from error
+        raise ValueError(say("file.picture", reason=f"{error}")) from error
     if sha256(np.asarray(picture)[None]) != told.get("sha256"):
-        raise ValueError("The picture inside the file is not the one that its hash names; the file was changed.")
+        raise ValueError(say("file.picture.other"))
     return picture
 
 

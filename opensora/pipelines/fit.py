@@ -12,6 +12,7 @@ from opensora.pipelines.bundle import Bundle, of_preset
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest, parse_length
 from opensora.pipelines.verdict import Limits, Preflight, preflight
+from opensora.sentences import joined, named, say
 
 OTHER_MODEL, OTHER_DTYPE, PER_HALF_VIDEOS, PER_HALF_STEPS = 10.0, 0.5, 0.6, 0.9
 """How far away another setting is, where half as many frames or pixels are 1 away."""
@@ -59,7 +60,7 @@ def fit(request: GenerationRequest, limits: Limits | None = None) -> Fit:
         if found.colour != "red":
             sentences = [_words(name, whole, value) for name, value in changes.items()]
             return Fit(dataclasses.replace(request, **changes), changes, sentences, found)
-    raise RequestError("request", f"No settings were found that fit. {' '.join(first.reasons)}")
+    raise RequestError("request", say("fit.none", reasons=joined(first.reasons)))
 
 
 def _nearest_first(request: GenerationRequest, limits: Limits) -> Iterator[dict[str, Any]]:
@@ -121,5 +122,5 @@ def _steps(request: GenerationRequest, bundle: Bundle) -> list[Choice]:
 def _words(name: str, before: GenerationRequest, value: Any) -> str:
     """A change as a sentence."""
     if value is None:
-        return f"The {name.replace('_', ' ')} is left to the model."
-    return f"{name.replace('_', ' ').capitalize()}: {value} instead of {getattr(before, name)}."
+        return say("fit.left", field=named(name))
+    return say("fit.change", field=named(name), now=f"{value}", before=f"{getattr(before, name)}")

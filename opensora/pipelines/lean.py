@@ -13,16 +13,14 @@ from opensora.nn.causal_conv import CausalConv
 from opensora.pipelines.plan import choose_device
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import GenerationError
+from opensora.sentences import say, stage_named
 
 
 class OutOfMemory(GenerationError):
     """The memory ran out in a stage."""
 
     def __init__(self, stage: str) -> None:
-        super().__init__(
-            stage,
-            f"The memory ran out in the {stage} stage. Choose a smaller resolution, a shorter clip or another device.",
-        )
+        super().__init__(stage, say("failed.memory", stage=stage_named(stage)))
 
 
 def offloaded(request: GenerationRequest) -> GenerationRequest:

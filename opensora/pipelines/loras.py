@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opensora.checkpoint.lora import LoraError, open_lora
 from opensora.pipelines.errors import RequestError, shown
+from opensora.sentences import say
 
 if TYPE_CHECKING:
     from opensora.checkpoint.lora_weights import Lora
@@ -39,20 +40,19 @@ def checked(loras: Any) -> Named:
         RequestError: no such file, a damaged one, or no pairs of a file and a strength.
     """
     if not isinstance(loras, tuple | list):
-        raise RequestError("loras", f"Got the LoRAs {shown(loras)}; expected pairs of a file and a strength.")
+        raise RequestError("loras", say("loras.form", got=shown(loras)))
     if len(loras) > MAX_LORAS:
-        raise RequestError("loras", f"Got {len(loras)} LoRAs; at most {MAX_LORAS} can be used at once.")
+        raise RequestError("loras", say("loras.many", count=len(loras), most=MAX_LORAS))
     done = []
     for entry in loras:
         if not (isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str | Path)):
-            raise RequestError("loras", f"Got the LoRA {shown(entry)}; expected a pair of a file and a strength.")
+            raise RequestError("loras", say("lora.form", got=shown(entry)))
         file, strength = Path(entry[0]), entry[1]
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
         if not number or not -MAX_STRENGTH <= strength <= MAX_STRENGTH:
             raise RequestError(
                 "loras",
-                f"Got the strength {shown(strength)} of the LoRA {file.name[:80]}; expected a number from "
-                f"-{MAX_STRENGTH} to {MAX_STRENGTH}.",
+                say("lora.strength", got=shown(strength), file=file.name[:80], most=MAX_STRENGTH),
             )
         with _sentences():
             open_lora(file)

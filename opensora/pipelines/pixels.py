@@ -12,6 +12,7 @@ from opensora.pipelines.checks import check_latents
 from opensora.pipelines.models import Models
 from opensora.pipelines.preview import to_uint8
 from opensora.pipelines.result import GenerationError
+from opensora.sentences import say
 
 FLAT_LEVELS = 2
 """A clip whose brightest and darkest values are this close shows nothing."""
@@ -35,7 +36,7 @@ def encode_frames(models: Models, frames: np.ndarray) -> Tensor:
     """
     pixels = to_pixels(frames).to(torch.device(models.config.plan.device), next(models.vae.parameters()).dtype)
     latents: Tensor = models.vae.encode(pixels).float()
-    check_latents(latents, "reference", "the encoded reference")
+    check_latents(latents, "reference", say("what.reference"))
     return latents
 
 
@@ -75,11 +76,7 @@ def to_frames(pixels: Tensor) -> np.ndarray:
         GenerationError: they are no numbers.
     """
     if not bool(torch.isfinite(pixels).all()):
-        raise GenerationError(
-            "decoding",
-            "The decoding stage failed: the autoencoder's pixels are not numbers. Try the dtype fp32, or check the "
-            "weights.",
-        )
+        raise GenerationError("decoding", say("failed.pixels"))
     return to_uint8(pixels[0].float().permute(1, 2, 3, 0)).cpu().numpy()
 
 
@@ -90,16 +87,9 @@ def check_picture(frames: np.ndarray) -> None:
         GenerationError: it does.
     """
     if all(int(frames[..., c].max()) - int(frames[..., c].min()) <= FLAT_LEVELS for c in range(3)):
-        raise GenerationError(
-            "decoding",
-            "The decoding stage gave one flat colour. Try another seed, more steps or a lower guidance, or check the "
-            "weights.",
-        )
+        raise GenerationError("decoding", say("failed.colour"))
     if likeness(frames) < NOISE:
-        raise GenerationError(
-            "decoding",
-            "The decoding stage gave pure noise. Check the weights, or try another dtype or another seed.",
-        )
+        raise GenerationError("decoding", say("failed.noise"))
 
 
 def likeness(frames: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from opensora.acceleration.offload import Offload
-from opensora.pipelines.bf16 import processor_prefers_bf16
+from opensora.sentences import say
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "av")
@@ -63,11 +63,11 @@ def choose_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"Got the device {name[:40]!r}; this machine has {', '.join(here)}.") from None
+        raise ValueError(say("device.unknown", got=repr(name[:40]), choices=", ".join(here))) from None
     if device.type == "cuda" and torch.cuda.is_available() and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     if str(device) not in here:
-        raise ValueError(f"The device {name[:40]} is not here; this machine has {', '.join(here)}.")
+        raise ValueError(say("device.absent", got=name[:40], choices=", ".join(here)))
     return device
 
 
@@ -85,18 +85,19 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     """
     if name is not None:
         if name not in DTYPES:
-            raise ValueError(f"Got the dtype {name[:40]!r}; choose one of {', '.join(DTYPES)}.")
+            raise ValueError(say("dtype", got=repr(name[:40]), choices=", ".join(DTYPES)))
         return DTYPES[name]
     return torch.bfloat16 if fast_bf16(device) else torch.float32
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 faster than in float32; of a processor it is measured, once."""
+    """Whether the device computes in bfloat16 faster than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "mps":
         return int((platform.mac_ver()[0] or "0").split(".")[0]) >= 14
-    return processor_prefers_bf16(device_name(device))
+    features = _cpu_features()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -21,6 +21,7 @@ from opensora.pipelines.parts import CONDITION_FRAMES
 from opensora.pipelines.plan import choose_device, choose_dtype, dtype_name
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.speed import Speed
+from opensora.sentences import say
 
 Counted = TypeVar("Counted", Memory, float)
 LOADING_BYTES_PER_SECOND = 2e8
@@ -233,15 +234,13 @@ def _notes(
 ) -> list[str]:
     notes = parts_notes(request, shape, max(bundle.card.frames))
     if not bundle.installed() and bundle.preset is not None:
-        notes.append(f"The weights are not on this machine. {zoo.how_to_get(bundle.preset)}")
+        notes.append(say("weights.none", how=zoo.how_to_get(bundle.preset)))
     here = room(device)
     if here is not None and memory > here.total:
-        notes.append(
-            f"It needs about {gigabytes(memory)} of memory; this machine's {device.type.upper()} has "
-            f"{gigabytes(here.total)}. Choose a smaller resolution or a shorter clip."
-        )
+        told = {"need": gigabytes(memory), "device": device.type.upper(), "total": gigabytes(here.total)}
+        notes.append(say("memory.machine", **told))
     if not all(s.measured for stage, s in speeds.items() if stage != "loading"):
-        notes.append("The time is a guess until the first clip has been made on this machine.")
+        notes.append(say("time.guess"))
     return notes
 
 
@@ -249,7 +248,5 @@ def parts_notes(request: GenerationRequest, shape: Shape, longest: int) -> list[
     """The sentence on a clip that has to be made in parts; none on loops that were asked for."""
     if len(shape.parts) == 1 or request.loops > 1:
         return []
-    return [
-        f"The network makes at most {longest} frames at once: the {shape.frames} frames are made in "
-        f"{len(shape.parts)} parts, each continuing the last {CONDITION_FRAMES} frames of the one before."
-    ]
+    told = {"longest": longest, "frames": shape.frames, "parts": len(shape.parts), "given": CONDITION_FRAMES}
+    return [say("parts", **told)]

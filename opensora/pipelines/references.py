@@ -15,6 +15,7 @@ from opensora.datasets.confined import read_clip, read_image
 from opensora.datasets.image_io import cover, load_image
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.parts import CONDITION_FRAMES
+from opensora.sentences import say
 
 ImageSource = str | Path | Image.Image | np.ndarray
 VideoSource = str | Path | np.ndarray
@@ -65,14 +66,14 @@ class References:
         if not self:
             return None
         if asked is not None and asked not in offered:
-            raise RequestError("cond_type", f"{name} was not made for {asked}; choose {', '.join(offered)}.")
+            raise RequestError("cond_type", say("kind.not", model=name, kind=asked, choices=", ".join(offered)))
         if self.video is not None:
             return _of_clip(asked, offered, name)
         kind = asked or ("i2v_loop" if self.first and self.last else "i2v_tail" if self.last else offered[0])
         if kind not in offered:
-            raise RequestError("last_image", f"{name} takes no last image; leave it out, or choose another model.")
+            raise RequestError("last_image", say("last.not", model=name))
         if kind.startswith("v2v"):
-            raise RequestError("cond_type", f"{kind} needs a reference video, and images are given; choose i2v_head.")
+            raise RequestError("cond_type", say("kind.images", kind=kind))
         return kind
 
     def needed(self, cond_type: str | None, continues: bool) -> "References":
@@ -91,10 +92,8 @@ class References:
 
         count = CONDITION_FRAMES if continues else reference_frames(cond_type)
         if len(self.video) < count:
-            raise RequestError(
-                "reference_video",
-                f"{cond_type} needs a reference video of at least {count} frames; this one has {len(self.video)}.",
-            )
+            short = say("clip.short", kind=cond_type, count=count, got=len(self.video))
+            raise RequestError("reference_video", short)
         # a clip is continued from its end, and led to up to its beginning
         return replace(self, video=self.video[-count:] if "head" in cond_type else self.video[:count])
 
@@ -108,9 +107,9 @@ class References:
 def _of_clip(asked: str | None, offered: tuple[str, ...], name: str) -> str:
     kinds = [kind for kind in offered if kind.startswith("v2v")]
     if not kinds:
-        raise RequestError("reference_video", f"{name} takes no reference video; choose another model or an image.")
+        raise RequestError("reference_video", say("clip.not", model=name))
     if asked is not None and asked not in kinds:
-        raise RequestError("cond_type", f"{asked} takes images, and a clip is given; choose {', '.join(kinds)}.")
+        raise RequestError("cond_type", say("kind.clip", kind=asked, choices=", ".join(kinds)))
     return asked or kinds[0]
 
 
@@ -121,7 +120,7 @@ def read(first: Any, last: Any, video: Any) -> References:
         RequestError: a picture or a clip that cannot be read, or a clip beside images.
     """
     if video is not None and (first is not None or last is not None):
-        raise RequestError("reference_video", "A reference video and an image cannot both be given; choose one.")
+        raise RequestError("reference_video", say("clip.and.image"))
     return References(
         None if first is None else _image("reference_image", first),
         None if last is None else _image("last_image", last),
@@ -139,11 +138,11 @@ def _image(field: str, source: Any) -> Image.Image:
 def _video(source: Any) -> np.ndarray:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 4 or source.shape[3] != 3 or not source.size:
-            got = f"Got an array of {source.dtype} with shape {source.shape}"
-            raise RequestError("reference_video", f"{got}; a clip is uint8 (frames, height, width, 3).")
+            got = say("clip.array", dtype=str(source.dtype), shape=str(source.shape))
+            raise RequestError("reference_video", got)
         return source
     if not isinstance(source, str | Path):
-        raise RequestError("reference_video", f"A reference video is a file or an array, not {type(source).__name__}.")
+        raise RequestError("reference_video", say("clip.kind", got=type(source).__name__))
     try:
         return read_clip(source, CLIPS).frames
     except ValueError as error:

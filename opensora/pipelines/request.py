@@ -17,6 +17,7 @@ from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.parts import Part, plan_parts
 from opensora.pipelines.references import References
 from opensora.pipelines.texts import part_texts
+from opensora.sentences import named, say
 
 MAX_PROMPT = 4000
 """Characters of a prompt; the networks read far fewer."""
@@ -173,25 +174,19 @@ class GenerationRequest:
         frames = parse_length(self.length, bundle.card.fps)
         own = max(bundle.card.frames)
         if self.loops > 1 and frames > own:
-            raise RequestError(
-                "loops",
-                f"With {self.loops} loops the length is that of one, at most {own} frames; got {frames}. "
-                "Leave the loops at 1 for a long clip: it is made in parts by itself.",
-            )
+            raise RequestError("loops", say("loops.long", loops=self.loops, own=own, frames=frames))
         if not bundle.card.continues and (self.loops > 1 or frames > own):
             raise RequestError(
                 "loops" if self.loops > 1 else "length",
-                f"{bundle.card.title or bundle.card.name} makes one clip of at most {own} frames at a time. To go on, "
-                "give that clip as the reference video of the next.",
+                say("parts.none", model=bundle.card.title or bundle.card.name, own=own),
             )
         parts = plan_parts(frames, self.loops, bundle.card.frames)
         longest = MAX_SECONDS * bundle.card.fps + 1
         total = sum(part.kept for part in parts)
         if total > longest:
-            asked = f"{self.loops} loops of {frames} frames make" if self.loops > 1 else "It has"
-            raise RequestError(
-                "length", f"{asked} {total} frames; at most {longest} ({MAX_SECONDS} seconds) are possible."
-            )
+            counts = {"total": total, "most": longest, "seconds": MAX_SECONDS}
+            loops = say("length.loops", loops=self.loops, frames=frames, **counts)
+            raise RequestError("length", loops if self.loops > 1 else say("length.total", **counts))
         return parts
 
     def size(self) -> tuple[int, int]:
@@ -204,13 +199,13 @@ class GenerationRequest:
         for name in ("prompt", "negative_prompt"):
             text = getattr(self, name)
             if not isinstance(text, str):
-                raise RequestError(name, f"The {_words(name)} must be text, not {type(text).__name__}.")
+                raise RequestError(name, say("text.kind", field=named(name), got=type(text).__name__))
             if len(text) > MAX_PROMPT:
-                raise RequestError(name, f"The {_words(name)} has {len(text)} characters; at most {MAX_PROMPT} fit.")
+                raise RequestError(name, say("text.long", field=named(name), count=len(text), most=MAX_PROMPT))
             if "\0" in text or (not text.isascii() and re.search("[\ud800-\udfff]", text)):
-                raise RequestError(name, f"The {_words(name)} holds characters that are no text; type it again.")
+                raise RequestError(name, say("text.odd", field=named(name)))
         if not self.prompt.strip():
-            raise RequestError("prompt", "The prompt is empty; describe what the clip should show.")
+            raise RequestError("prompt", say("prompt.none"))
 
     def _check_numbers(self) -> None:
         if not (isinstance(self.motion_score, str) and self.motion_score == DYNAMIC):
@@ -224,23 +219,23 @@ class GenerationRequest:
         _check_number("loops", self.loops, 1, MAX_SECONDS * 2, whole=True)
         frames = parse_length(self.length, fps=24)
         if frames == 1 and self.is_given():
-            raise RequestError("length", "One frame would be the image itself; ask for at least 2 frames.")
+            raise RequestError("length", say("length.still"))
         if frames == 1 and self.loops > 1:
-            raise RequestError("loops", "A single picture cannot be continued; set the loops to 1 or a longer length.")
+            raise RequestError("loops", say("loops.still"))
 
     def _check_choices(self) -> None:
         if self.offload is not None and not isinstance(self.offload, bool):
-            raise RequestError("offload", f"Got the offload {shown(self.offload)}; expected true or false.")
+            raise RequestError("offload", say("offload", got=shown(self.offload)))
         _check_choice("camera_motion", self.camera_motion, CAMERA_MOTIONS)
         _check_choice("cond_type", self.cond_type, COND_TYPES)
         _check_choice("dtype", self.dtype, DTYPES)
         if self.cond_type is not None and not self.is_given():
-            kind = "video" if self.cond_type.startswith("v2v") else "image"
-            raise RequestError("cond_type", f"The cond type {self.cond_type} needs a reference {kind}; give one.")
+            what = say("given.video") if self.cond_type.startswith("v2v") else say("given.image")
+            raise RequestError("cond_type", say("given.none", kind=self.cond_type, what=what))
         for name, kinds in (("model", (str, Path)), ("resolution", str), ("aspect_ratio", str), ("device", str)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
-                raise RequestError(name, f"The {_words(name)} must be text, not {type(value).__name__}.")
+                raise RequestError(name, say("text.kind", field=named(name), got=type(value).__name__))
 
     def _check_parts(self, bundle: Bundle) -> None:
         parts = self.parts(bundle)
@@ -248,26 +243,17 @@ class GenerationRequest:
         tail = self.cond_type is not None and ("tail" in self.cond_type or self.cond_type == "i2v_loop")
         if tail and last.kept != last.frames - last.condition:
             lengths = ", ".join(f"{n}f" for n in bundle.card.frames)
-            raise RequestError(
-                "length", f"With {self.cond_type} the last frame is given, so the length has to be one of {lengths}."
-            )
+            raise RequestError("length", say("length.tail", kind=self.cond_type, lengths=lengths))
         given = len(self.reference_video) if isinstance(self.reference_video, np.ndarray) else 0
         part = last if tail else parts[0]
         if given and part.frames <= given + part.condition:
-            raise RequestError(
-                "length",
-                f"{self.cond_type} takes {given} frames of the reference video, and the clip has {part.frames}: "
-                "nothing is left to make. Ask for a longer clip.",
-            )
+            raise RequestError("length", say("length.taken", kind=self.cond_type, given=given, frames=part.frames))
         captions = ("aesthetic_score", "camera_motion")
         untold: dict[str, tuple[str, ...]] = {"2.0": captions, "flux": (*captions, "motion_score")}
         for name in untold.get(bundle.card.family, ()):
             if getattr(self, name) is not None:
-                raise RequestError(
-                    name,
-                    f"{bundle.card.title or bundle.card.name} was told of no {_words(name)} in training, so there is "
-                    "none to set; leave it out and describe it in the prompt.",
-                )
+                model = bundle.card.title or bundle.card.name
+                raise RequestError(name, say("untold", model=model, field=named(name)))
         if self.picture_model is not None:
             self._check_picture(bundle)
         self.texts(bundle)
@@ -275,17 +261,13 @@ class GenerationRequest:
 
     def _check_picture(self, bundle: Bundle) -> None:
         if not isinstance(self.picture_model, str | Path):
-            raise RequestError("picture_model", "The picture model must be a name or the folder of a bundle.")
+            raise RequestError("picture_model", say("picture.kind"))
         try:
             find_bundle(self.picture_model, "t2i", self.resolution)
         except ValueError as error:
             raise RequestError("picture_model", _sentence(error)) from None
         if self.mode != "t2v" or "i2v" not in bundle.card.modes:
-            raise RequestError(
-                "picture_model",
-                f"A picture is painted first where a video is made of text alone, by a model that takes a first image; "
-                f"{bundle.card.name} is asked for {self.mode}.",
-            )
+            raise RequestError("picture_model", say("picture.when", model=bundle.card.name, mode=self.mode))
 
     def texts(self, bundle: Bundle) -> list[str]:
         """What the text encoder reads for every part of the clip.
@@ -346,17 +328,14 @@ def parse_length(length: str | int, fps: int) -> int:
         number = min(float(match[1]), 2.0 * longest)  # hundreds of digits make an infinite number
         seconds = match[2].lower().startswith("s")
         if not seconds and number != int(number):
-            raise RequestError("length", f"Got the length {shown(length)}; frames are a whole number.")
+            raise RequestError("length", say("length.whole", got=shown(length)))
         frames = max(1, round(number * fps)) if seconds and number > 0 else int(number)
     elif isinstance(length, int | np.integer) and not isinstance(length, bool):
         frames = int(length)
     else:
-        raise RequestError("length", f"Got the length {shown(length)}; write seconds as 2s or frames as 49f.")
+        raise RequestError("length", say("length.form", got=shown(length)))
     if not 1 <= frames <= longest:
-        raise RequestError(
-            "length",
-            f"Got the length {shown(length)}; from 1 frame to {MAX_SECONDS} seconds ({longest} frames) are possible.",
-        )
+        raise RequestError("length", say("length.range", got=shown(length), seconds=MAX_SECONDS, frames=longest))
     return frames
 
 
@@ -366,15 +345,15 @@ def _check_number(
     if value is None and optional:
         return
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    kind = "a whole number" if whole else "a number"
     fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high  # never true of NaN
     if not fits:
-        raise RequestError(name, f"Got the {_words(name)} {shown(value)}; expected {kind} from {low} to {high}.")
+        told = {"field": named(name), "got": shown(value), "low": low, "high": high}
+        raise RequestError(name, say("number.whole", **told) if whole else say("number.range", **told))
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value is not None and not (isinstance(value, str) and value in choices):
-        raise RequestError(name, f"Got the {_words(name)} {shown(value)}; choose one of {', '.join(choices)}.")
+        raise RequestError(name, say("choice", field=named(name), got=shown(value), choices=", ".join(choices)))
 
 
 def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str:
@@ -382,17 +361,11 @@ def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str
     if ratio is None:
         return "16:9" if image is None else closest_aspect_ratio(image.width, image.height, resolution)
     if ratio not in offered:
-        raise RequestError(
-            "aspect_ratio",
-            f"Got the aspect ratio {shown(ratio)}; choose one of {', '.join(offered)} (width:height).",
-        )
+        raise RequestError("aspect_ratio", say("ratio", got=shown(ratio), choices=", ".join(offered)))
     return ratio
 
 
 def _sentence(error: Exception) -> str:
     """The message of an error, beginning with a capital."""
-    return str(error)[:1].upper() + str(error)[1:]
-
-
-def _words(field: str) -> str:
-    return field.replace("_", " ")
+    text = str(error)
+    return text if text[:1].isupper() else text[:1].upper() + text[1:]

@@ -9,6 +9,7 @@ from opensora.pipelines.cost import Memory
 from opensora.pipelines.families import family_of
 from opensora.pipelines.memory import room
 from opensora.pipelines.models import Models
+from opensora.sentences import say
 
 MARGIN = 1.1
 """How much more than counted has to be free, so that a network stays."""
@@ -42,11 +43,11 @@ def choose_offload(wanted: bool | None, device: torch.device, memory: Memory) ->
 def notes(wanted: bool | None, device: torch.device, offload: str) -> list[str]:
     """The sentence on a choice that was not made by the request, or that changes nothing."""
     if wanted and offload == "none":
-        return [f"Offloading changes nothing on {device.type}: the networks are in main memory already."]
+        return [say("offload.nothing", device=device.type)]
     if wanted is None and offload == "text":
-        return ["The text encoders leave the GPU when the text is read, because its memory is short."]
+        return [say("offload.text")]
     if wanted is None and offload == "all":
-        return ["The networks take turns on the GPU, because its memory is short for all of them at once."]
+        return [say("offload.all")]
     return []
 
 

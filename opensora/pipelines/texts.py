@@ -6,6 +6,7 @@ from functools import lru_cache
 from opensora.models.text import prompts_v2
 from opensora.models.text.cleaning import text_preprocessing
 from opensora.models.text.prompts import append_score_to_prompts, extract_prompts_loop, motion_word, split_prompt
+from opensora.sentences import say
 
 _NUMBERED = re.compile(r"\s*\|\s*\d+\s*\|")
 
@@ -38,20 +39,15 @@ def part_texts(
     """
     texts, starts = split_prompt(prompt)
     if starts is None and (first := _NUMBERED.match(prompt)):
-        raise ValueError(
-            f"The prompt begins with {first[0].strip()[:20]!r}; loops count from 0: write |0| text |1| text ..."
-        )
+        raise ValueError(say("loops.from", got=repr(first[0].strip()[:20])))
     if starts is not None and starts[-1] >= parts:
-        made = "1 part" if parts == 1 else f"{parts} parts"
-        raise ValueError(
-            f"The prompt has a text for loop {starts[-1]}, but the clip is made in {made}; loops count from 0, so ask "
-            f"for {starts[-1] + 1} loops or a longer clip."
-        )
+        loops = {"last": starts[-1], "needed": starts[-1] + 1}
+        raise ValueError(say("loops.one", **loops) if parts == 1 else say("loops.many", parts=parts, **loops))
     for text in texts:
         if not text.strip():
-            raise ValueError("A loop's text is empty; write something behind every |number|.")
+            raise ValueError(say("loops.empty"))
         if clean and not _cleaned(text):
-            raise ValueError(f"Nothing is left of {text[:60]!r} after cleaning; use other words.")
+            raise ValueError(say("text.cleaned", got=repr(text[:60])))
     spoken = [extract_prompts_loop([prompt], part)[0].strip() for part in range(parts)]
     texts = [_worded(text, family, fps, motion_score, aesthetic_score, camera_motion) for text in spoken]
     return [_cleaned(text) if clean else text for text in texts]

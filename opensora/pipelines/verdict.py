@@ -21,6 +21,7 @@ from opensora.pipelines.plan import choose_device
 from opensora.pipelines.preflight import Cost, estimate
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.terminal import duration
+from opensora.sentences import joined, say
 
 Colour = Literal["green", "amber", "red"]
 COLOURS: tuple[Colour, ...] = ("green", "amber", "red")
@@ -107,7 +108,7 @@ def require(request: GenerationRequest, limits: Limits | None = None) -> Preflig
     """
     found = preflight(request, limits)
     if found.colour == "red":
-        raise RequestError("request", " ".join(found.reasons))
+        raise RequestError("request", joined(found.reasons))
     return found
 
 
@@ -129,48 +130,45 @@ def turn_seconds(request: GenerationRequest, lean: bool = False) -> int:
 def _weights(request: GenerationRequest, cost: Cost) -> list[tuple[Colour, str]]:
     presets = [bundle.preset for bundle in image_first.bundles(request) if not bundle.installed()]
     found: list[tuple[Colour, str]] = [
-        ("red", f"The weights are not on this machine. {zoo.how_to_get(preset)}") for preset in presets if preset
+        ("red", say("weights.none", how=zoo.how_to_get(preset))) for preset in presets if preset
     ]
     folder = hub.cache_dir()
     if found and (free := _free_disk(folder)) < cost.download_bytes:
-        words = f"The download is {gigabytes(cost.download_bytes)}, and {gigabytes(free)} are free in {folder}"
-        found.append(("red", f"{words}. Make room, or set HF_HOME to another disk."))
+        told = {"size": gigabytes(cost.download_bytes), "free": gigabytes(free), "folder": str(folder)}
+        found.append(("red", say("download.room", **told)))
     return found
 
 
 def _memory(cost: Cost, found: Room | None, device: torch.device, limits: Limits) -> list[tuple[Colour, str]]:
-    name = "memory" if device.type == "cpu" else f"memory on the {device.type.upper()}"
+    name = say("memory.main") if device.type == "cpu" else say("memory.device", device=device.type.upper())
     need, high = cost.bytes_memory, cost.bytes_memory_high
-    words = f"It needs about {gigabytes(need)} of {name}"
+    told = {"need": gigabytes(need), "memory": name}
     if limits.memory is not None and need > limits.memory:
-        return [("red", f"{words}, and {gigabytes(limits.memory)} are allowed.")]
+        return [("red", say("memory.allowed", allowed=gigabytes(limits.memory), **told))]
     if found is None:
         return []
     if need > found.total:
-        return [("red", f"{words}; this machine has {gigabytes(found.total)}.")]
+        return [("red", say("memory.total", total=gigabytes(found.total), **told))]
     if need > found.free:
-        return [
-            ("red", f"{words}; {gigabytes(found.free)} of {gigabytes(found.total)} are free now. Close other programs.")
-        ]
+        return [("red", say("memory.free", free=gigabytes(found.free), total=gigabytes(found.total), **told))]
     if need > TIGHT * found.free or high > found.free:
-        return [("amber", f"{words}, and {gigabytes(found.free)} are free now: that is tight.")]
+        return [("amber", say("memory.tight", free=gigabytes(found.free), **told))]
     return []
 
 
 def _disk(needed: int, free: int) -> list[tuple[Colour, str]]:
     if needed > free:
-        return [("red", f"The files take up to {gigabytes(needed)}, and {gigabytes(free)} are free. Make room first.")]
+        return [("red", say("disk.none", need=gigabytes(needed), free=gigabytes(free)))]
     if needed + LITTLE_DISK > free:
-        return [("amber", f"Only {gigabytes(free)} are free for results; the files take up to {gigabytes(needed)}.")]
+        return [("amber", say("disk.little", free=gigabytes(free), need=gigabytes(needed)))]
     return []
 
 
 def _time(cost: Cost, limits: Limits) -> list[tuple[Colour, str]]:
     if limits.seconds is not None and cost.seconds > limits.seconds:
-        words = f"It takes about {duration(cost.seconds)}, and {duration(limits.seconds)} are allowed"
-        return [("red", f"{words}. Choose fewer steps, a shorter clip or a smaller resolution.")]
+        return [("red", say("time.allowed", time=duration(cost.seconds), allowed=duration(limits.seconds)))]
     if cost.seconds > LONG:
-        return [("amber", f"It takes about {duration(cost.seconds)}.")]
+        return [("amber", say("time.long", time=duration(cost.seconds)))]
     return []
 
 

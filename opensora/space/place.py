@@ -8,6 +8,8 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from opensora.sentences import joined, say
+
 log = logging.getLogger(__name__)
 
 STORAGE = Path("/data")
@@ -39,17 +41,10 @@ class Space:
 
     def notice(self) -> str:
         """What visitors have to know."""
-        kept = (
-            "Clips are kept on this Space's own storage."
-            if self.kept
-            else "This Space has no storage of its own: clips are gone when it restarts or falls asleep. Download what "
-            "you want to keep."
-        )
+        kept = say("space.kept") if self.kept else say("space.gone")
         if not self.zero_gpu:
             return kept
-        if self.uses_zero_gpu:
-            return f"{kept} Clips are made on ZeroGPU: their time counts against your own daily quota there."
-        return f"{kept} The package spaces is not installed, so clips are computed without a GPU."
+        return joined([kept, say("space.zero") if self.uses_zero_gpu else say("space.package")])
 
 
 def space_of(environment: Mapping[str, str], storage: Path = STORAGE) -> Space | None:

@@ -7,6 +7,7 @@ import gradio as gr
 from opensora.models import zoo
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import named, say
 from opensora.ui import choices
 from opensora.ui.words import ENGLISH, Words
 
@@ -79,14 +80,12 @@ def request_of(values: tuple[Any, ...] | list[Any]) -> GenerationRequest:
     video, cond_type = fields["reference_video"], None
     if fields["lead_video"] is not None:
         if video is not None:
-            raise RequestError("reference_video", "A clip to extend and a clip to lead to are given; take one out.")
+            raise RequestError("reference_video", say("clip.both"))
         video, cond_type = fields["lead_video"], "v2v_tail"
     last = fields["last_image"]
     if fields["circle"]:
         if fields["reference_image"] is None or last is not None:
-            raise RequestError(
-                "last_image", "A clip that ends as it begins needs a first image and no last one; give it that way."
-            )
+            raise RequestError("last_image", say("circle"))
         last = fields["reference_image"]
     return GenerationRequest(
         prompt=fields["prompt"] or "",
@@ -204,7 +203,6 @@ def whole(name: str, value: Any) -> int | None:
         if number != int(number):
             raise ValueError
     except (ValueError, OverflowError, TypeError):
-        empty = "; leave it empty for a random one." if name == "seed" else "."
-        shown = value[:40] if isinstance(value, str) else type(value).__name__
-        raise RequestError(name, f"Got the {name} {shown}; expected a whole number{empty}") from None
+        told = {"field": named(name), "got": value[:40] if isinstance(value, str) else type(value).__name__}
+        raise RequestError(name, say("number.seed" if name == "seed" else "number.typed", **told)) from None
     return int(number)

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import random
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -230,7 +231,9 @@ class Handlers:
         changed = {k: v for k, v in fields.values_of(found.request).items() if k in found.changes}
         if "length" in found.changes and isinstance(changed["length"], int):
             changed["length"] = f"{changed['length']}f"
-        told = "".join(f"<p class='os-note' role='status'>{sentence}</p>" for sentence in found.sentences)
+        told = "".join(
+            f"<p class='os-note' role='status'>{escape(w.tell(sentence))}</p>" for sentence in found.sentences
+        )
         return told, *fields.filled(w, named | changed).values()
 
     def view(self, browser: Browser | None) -> JobView | None:
@@ -272,7 +275,7 @@ def nothing_here(w: Words) -> str:
     presets = list(zoo.PRESETS.values())
     if any(zoo.status(preset).installed for preset in presets):
         return ""
-    return w("none.here", model=presets[0].title, how=zoo.how_to_get(presets[0]))
+    return w("none.here", model=presets[0].title, how=w.tell(zoo.how_to_get(presets[0])))
 
 
 def machine(browser: Browser | None) -> str:

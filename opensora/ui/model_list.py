@@ -80,7 +80,7 @@ def _row(w: Words, preset: zoo.Preset, checks: Checks) -> str:
     if state.installed:
         tools = button(w("models.check"), "os-button os-small", act="check", name=preset.name)
         tools += button(w("models.test"), "os-button os-small", act="self-test", fill="1", name=preset.name)
-    how = "" if state.installed else f"<span class='os-faint'>{escape(zoo.how_to_get(preset))}</span>"
+    how = "" if state.installed else f"<span class='os-faint'>{escape(w.tell(zoo.how_to_get(preset)))}</span>"
     found = f"<span role='status'>{escape(told)}</span>" if told else ""
     return (
         f"<li class='os-waits'><div class='os-waits-what'><strong>{escape(preset.title)}</strong>"

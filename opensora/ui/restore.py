@@ -13,6 +13,7 @@ from opensora.models import zoo
 from opensora.pipelines.copy_as import TEXTS
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import say
 from opensora.ui import fields
 from opensora.ui.browser import Browser, identity, words_of
 from opensora.ui.fields import FIELDS, PLAIN
@@ -41,7 +42,7 @@ def restored(browser: Browser | None, path: str | None) -> tuple[Any, ...]:
         values = of_recorded(recorded.request)
     except (RequestError, ValueError) as error:
         return problem(w, str(error), "restore.refused"), *(gr.skip() for _ in FIELDS)
-    needs = "".join(f"<p class='os-note'>{escape(need.text)}</p>" for need in recorded.needs)
+    needs = "".join(f"<p class='os-note'>{escape(w.tell(need.text))}</p>" for need in recorded.needs)
     return f"<p class='os-note' role='status'>{w('restore.done')}</p>{needs}", *fields.filled(w, values).values()
 
 
@@ -72,7 +73,7 @@ def preset_of(path: Path) -> dict[str, Any]:
     except ValueError:
         told = None
     if not isinstance(told, dict) or told.get("kind") != KIND or not isinstance(told.get("settings"), dict):
-        raise ValueError("This is no file of settings that was saved here; give one, or a clip that was made here.")
+        raise ValueError(say("preset.file"))
     return checked(told["settings"])
 
 
@@ -84,10 +85,10 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     """
     plain = {name: value for name, value in settings.items() if name in PLAIN}
     if not all(isinstance(value, str | int | float | bool) for value in plain.values()):
-        raise ValueError("The settings are damaged: one of them is neither text nor a number.")
+        raise ValueError(say("preset.damaged"))
     model = plain.get("model")
     if model not in zoo.PRESETS:
-        raise ValueError(f"The settings are for the model {str(model)[:60]}, which is not offered here.")
+        raise ValueError(say("preset.model", model=str(model)[:60]))
     values = {name: None for name in FIELDS} | fields.starting(str(model)) | plain
     request = fields.request_of([values[name] for name in FIELDS])
     dataclasses.replace(request, prompt=request.prompt or "a clip").validated()

@@ -49,7 +49,8 @@ def problem(w: Words, message: str, title: str = "problem") -> str:
     Args:
         title: key of the text above it.
     """
-    return f"<div class='os-problem' role='alert'><strong>{escape(w(title))}</strong><p>{escape(message)}</p></div>"
+    told = escape(w.tell(message))
+    return f"<div class='os-problem' role='alert'><strong>{escape(w(title))}</strong><p>{told}</p></div>"
 
 
 def facts(rows: Sequence[tuple[str, object]], kind: str) -> str:

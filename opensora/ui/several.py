@@ -10,6 +10,7 @@ import gradio as gr
 from opensora.jobs.batch import grid
 from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.pipelines.request import GenerationRequest, RequestError
+from opensora.sentences import named, say
 from opensora.ui import fields, render, said
 from opensora.ui.browser import Browser, identity, owner_of, words_of
 from opensora.ui.fields import FIELDS
@@ -141,8 +142,8 @@ def numbers(name: str, text: str | None, whole: bool = False) -> list[float]:
         except ValueError:
             number = float("nan")
         if number != number or (whole and not number.is_integer()):
-            kind = "whole numbers" if whole else "numbers"
-            raise RequestError(name, f"Got {word[:40]} in the {name} of the grid; expected {kind}, such as 4, 7, 10.")
+            told = {"got": word[:40], "field": named(name)}
+            raise RequestError(name, say("grid.whole", **told) if whole else say("grid.number", **told))
         found.append(number)
     return found
 
@@ -186,7 +187,7 @@ def _cell(w: Words, job: JobView, varied: list[str], full: int | None) -> str:
     tools = button(w("do.show"), "os-button os-small", act="show", job=job.id)
     if full and job.state is JobState.DONE:
         tools += button(w("sheet.promote"), "os-button os-small", act="promote", job=job.id)
-    error = f"<p class='os-faint'>{escape(job.error)}</p>" if job.error else ""
+    error = f"<p class='os-faint'>{escape(w.tell(job.error))}</p>" if job.error else ""
     return f"<figure>{media}<figcaption>{escape(facts)}</figcaption>{error}<div class='os-row'>{tools}</div></figure>"
 
 

@@ -24,6 +24,7 @@ from opensora.jobs.storage import open_storage
 from opensora.jobs.store import sqlite
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import GenerationResult
+from opensora.sentences import say
 
 JOB = "job"
 
@@ -215,7 +216,7 @@ def test_an_unexpected_error_shows_no_path(at: Workplace) -> None:
 def test_a_job_whose_memory_runs_out_is_made_with_less_at_once_and_says_so(at: Workplace) -> None:
     outcome = run(at, "big")
     assert outcome["state"] == "done" and outcome["attempts"] == 1
-    assert outcome["notes"] == [attempt.LESS.format(stage="decoding")] and fake_jobs.begun() == ["big", "big"]
+    assert outcome["notes"] == [say("made.lean", stage="decoding")] and fake_jobs.begun() == ["big", "big"]
 
 
 def test_a_job_that_is_too_big_even_so_fails_with_a_sentence(at: Workplace) -> None:

@@ -42,6 +42,7 @@ from opensora.pipelines.text_cache import text_cache
 from opensora.sampling.denoise import SamplingOption, sample_video
 from opensora.sampling.given_frames import TEXT_ONLY
 from opensora.sampling.latents import draw_noise
+from opensora.sentences import say
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class V2:
             patch_size=patch,
             on_step=watch(reporter, preview),
         )
-        check_latents(result, "sampling", "the denoiser's result")
+        check_latents(result, "sampling", say("what.denoised"))
         return result
 
     def count_pieces(self, models: Models, latents: int) -> int:

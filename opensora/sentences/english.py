@@ -1,0 +1,268 @@
+"""The sentences in English, by code. Numbers arrive as they are to be shown."""
+
+ENGLISH: dict[str, str] = {
+    "and.then": "{first} {rest}",
+    # what fields of a request are called
+    "field.prompt": "prompt",
+    "field.negative_prompt": "negative prompt",
+    "field.motion_score": "motion score",
+    "field.aesthetic_score": "aesthetic score",
+    "field.camera_motion": "camera motion",
+    "field.steps": "steps",
+    "field.guidance": "guidance",
+    "field.image_guidance": "image guidance",
+    "field.seed": "seed",
+    "field.seeds": "seeds",
+    "field.num_videos": "num videos",
+    "field.videos": "videos",
+    "field.loops": "loops",
+    "field.motion": "motion",
+    "field.model": "model",
+    "field.resolution": "resolution",
+    "field.aspect_ratio": "aspect ratio",
+    "field.length": "length",
+    "field.cond_type": "cond type",
+    "field.dtype": "dtype",
+    "field.device": "device",
+    "field.picture_model": "picture model",
+    "field.reference_image": "reference image",
+    "field.last_image": "last image",
+    "field.reference_video": "reference video",
+    # the request
+    "text.kind": "The {field} must be text, not {got}.",
+    "text.long": "The {field} has {count} characters; at most {most} fit.",
+    "text.odd": "The {field} holds characters that are no text; type it again.",
+    "prompt.none": "The prompt is empty; describe what the clip should show.",
+    "number.whole": "Got the {field} {got}; expected a whole number from {low} to {high}.",
+    "number.range": "Got the {field} {got}; expected a number from {low} to {high}.",
+    "number.typed": "Got the {field} {got}; expected a whole number.",
+    "number.seed": "Got the {field} {got}; expected a whole number; leave it empty for a random one.",
+    "choice": "Got the {field} {got}; choose one of {choices}.",
+    "offload": "Got the offload {got}; expected true or false.",
+    "ratio": "Got the aspect ratio {got}; choose one of {choices} (width:height).",
+    "length.still": "One frame would be the image itself; ask for at least 2 frames.",
+    "length.whole": "Got the length {got}; frames are a whole number.",
+    "length.form": "Got the length {got}; write seconds as 2s or frames as 49f.",
+    "length.range": "Got the length {got}; from 1 frame to {seconds} seconds ({frames} frames) are possible.",
+    "length.total": "It has {total} frames; at most {most} ({seconds} seconds) are possible.",
+    "length.loops": "{loops} loops of {frames} frames make {total} frames; at most {most} ({seconds} seconds) are "
+    "possible.",
+    "length.tail": "With {kind} the last frame is given, so the length has to be one of {lengths}.",
+    "length.taken": "{kind} takes {given} frames of the reference video, and the clip has {frames}: nothing is "
+    "left to make. Ask for a longer clip.",
+    "loops.still": "A single picture cannot be continued; set the loops to 1 or a longer length.",
+    "loops.long": "With {loops} loops the length is that of one, at most {own} frames; got {frames}. Leave the "
+    "loops at 1 for a long clip: it is made in parts by itself.",
+    "parts.none": "{model} makes one clip of at most {own} frames at a time. To go on, give that clip as the "
+    "reference video of the next.",
+    "untold": "{model} was told of no {field} in training, so there is none to set; leave it out and describe it "
+    "in the prompt.",
+    "given.none": "The cond type {kind} needs a reference {what}; give one.",
+    "given.image": "image",
+    "given.video": "video",
+    # the first picture
+    "picture.kind": "The picture model must be a name or the folder of a bundle.",
+    "picture.when": "A picture is painted first where a video is made of text alone, by a model that takes a "
+    "first image; {model} is asked for {mode}.",
+    # what is given
+    "kind.not": "{model} was not made for {kind}; choose {choices}.",
+    "last.not": "{model} takes no last image; leave it out, or choose another model.",
+    "kind.images": "{kind} needs a reference video, and images are given; choose i2v_head.",
+    "clip.short": "{kind} needs a reference video of at least {count} frames; this one has {got}.",
+    "clip.not": "{model} takes no reference video; choose another model or an image.",
+    "kind.clip": "{kind} takes images, and a clip is given; choose {choices}.",
+    "clip.and.image": "A reference video and an image cannot both be given; choose one.",
+    "clip.array": "Got an array of {dtype} with shape {shape}; a clip is uint8 (frames, height, width, 3).",
+    "clip.kind": "A reference video is a file or an array, not {got}.",
+    "clip.both": "A clip to extend and a clip to lead to are given; take one out.",
+    "circle": "A clip that ends as it begins needs a first image and no last one; give it that way.",
+    # texts of loops
+    "loops.from": "The prompt begins with {got}; loops count from 0: write |0| text |1| text ...",
+    "loops.one": "The prompt has a text for loop {last}, but the clip is made in 1 part; loops count from 0, so "
+    "ask for {needed} loops or a longer clip.",
+    "loops.many": "The prompt has a text for loop {last}, but the clip is made in {parts} parts; loops count from "
+    "0, so ask for {needed} loops or a longer clip.",
+    "loops.empty": "A loop's text is empty; write something behind every |number|.",
+    "text.cleaned": "Nothing is left of {got} after cleaning; use other words.",
+    # LoRAs
+    "loras.form": "Got the LoRAs {got}; expected pairs of a file and a strength.",
+    "loras.many": "Got {count} LoRAs; at most {most} can be used at once.",
+    "lora.form": "Got the LoRA {got}; expected a pair of a file and a strength.",
+    "lora.strength": "Got the strength {got} of the LoRA {file}; expected a number from -{most} to {most}.",
+    # models and devices
+    "model.mode": "Got the mode {got}, expected one of {choices}.",
+    "model.unknown": "Got the model {got}, expected one of {choices}.",
+    "model.close": "Got the model {got}, expected one of {choices}. Did you mean {close}?",
+    "model.resolution": "Got the resolution {got}, expected one of {choices} for {mode}.",
+    "model.misfit": "{model} ({name}) does {does}, not {asked}. No weights do; for {mode} there are {choices}.",
+    "model.misfit.here": "{model} ({name}) does {does}, not {asked}. {mode} at {resolution} needs the weights "
+    "{other}, which are here: choose that model.",
+    "model.misfit.get": "{model} ({name}) does {does}, not {asked}. {mode} at {resolution} needs the weights "
+    "{other}. {how}",
+    "at": "{mode} at {resolution}",
+    "weights.of": "The weights of {model} are not on this machine. {how}",
+    "weights.part": "The weights of {model} are incomplete. {how}",
+    "weights.none": "The weights are not on this machine. {how}",
+    "get.here": "{model} is here.",
+    "get.clone": "They come with a clone of the repository; missing from this one: {missing}.",
+    "get.download": "Get them with `python -m opensora models --download {model}` (about {size}).",
+    "device.unknown": "Got the device {got}; this machine has {choices}.",
+    "device.absent": "The device {got} is not here; this machine has {choices}.",
+    "dtype": "Got the dtype {got}; choose one of {choices}.",
+    # before the click
+    "parts": "The network makes at most {longest} frames at once: the {frames} frames are made in {parts} parts, "
+    "each continuing the last {given} frames of the one before.",
+    "memory.machine": "It needs about {need} of memory; this machine's {device} has {total}. Choose a smaller "
+    "resolution or a shorter clip.",
+    "time.guess": "The time is a guess until the first clip has been made on this machine.",
+    "offload.nothing": "Offloading changes nothing on {device}: the networks are in main memory already.",
+    "offload.text": "The text encoders leave the GPU when the text is read, because its memory is short.",
+    "offload.all": "The networks take turns on the GPU, because its memory is short for all of them at once.",
+    "text.cut": "The text has {count} tokens; the network reads the first {most}.",
+    "download.room": "The download is {size}, and {free} are free in {folder}. Make room, or set HF_HOME to "
+    "another disk.",
+    "memory.main": "memory",
+    "memory.device": "memory on the {device}",
+    "memory.allowed": "It needs about {need} of {memory}, and {allowed} are allowed.",
+    "memory.total": "It needs about {need} of {memory}; this machine has {total}.",
+    "memory.free": "It needs about {need} of {memory}; {free} of {total} are free now. Close other programs.",
+    "memory.tight": "It needs about {need} of {memory}, and {free} are free now: that is tight.",
+    "disk.none": "The files take up to {need}, and {free} are free. Make room first.",
+    "disk.little": "Only {free} are free for results; the files take up to {need}.",
+    "time.allowed": "It takes about {time}, and {allowed} are allowed. Choose fewer steps, a shorter clip or a "
+    "smaller resolution.",
+    "time.long": "It takes about {time}.",
+    "fit.none": "No settings were found that fit. {reasons}",
+    "fit.left": "The {field} is left to the model.",
+    "fit.change": "{field}: {now} instead of {before}.",
+    # files
+    "need.given": "The clip was made with a {field} that is not in the file; give it again. It is checked by its "
+    "hash, {hash}….",
+    "need.weights": "The clip was made with the weights {got}, a folder that no preset names; name the folder as "
+    "the {field}.",
+    "need.loras": "The clip was made with the LoRA {loras}; name it.",
+    "given.other": "This is not the {field} that the clip was made with: cut to the clip's size its hash is "
+    "{got}…, expected {hash}….",
+    "loras.count": "Got {got} LoRAs; the clip was made with {count}.",
+    "lora.other": "{file} is not the LoRA that the clip was made with: its hash is {got}…, expected {hash}… ({lora}).",
+    "copy.folder": "The script takes a folder of weights from a config file alone; write one.",
+    "copy.file": "The {field} is a file here, which no call can name.",
+    # the queue
+    "queue.full": "{waiting} jobs are waiting already; try again when some of them have finished.",
+    "queue.full.own": "{waiting} of your jobs are waiting already; try again when some of them have finished or "
+    "were cancelled.",
+    "queue.full.more": "{waiting} jobs are waiting already; {most} may, so {asked} more do not fit; try again "
+    "when some of them have finished.",
+    "queue.full.own.more": "{waiting} of your jobs are waiting already; {most} may, so {asked} more do not fit; "
+    "try again when some of them have finished or were cancelled.",
+    "queue.unstored": "The job was not taken, because it cannot be stored: {reason}. Make room and try again.",
+    "queue.database": "the database cannot be written",
+    "batch.none": "Got a batch without clips; expected 1 at least.",
+    "batch.many": "Got a batch of {count} clips; expected 1 to {most}. Choose fewer values or seeds.",
+    "grid.whole": "Got {got} in the {field} of the grid; expected whole numbers, such as 4, 7, 10.",
+    "grid.number": "Got {got} in the {field} of the grid; expected numbers, such as 4, 7, 10.",
+    "job.settings": "This clip was asked for with settings that this version does not have; ask for it again.",
+    "job.given": "The picture or clip that this one was to begin with cannot be read any more; give it again.",
+    # given files
+    "the.image": "The image",
+    "the.file": "The file",
+    "image.kind": "The image is {got}; expected a file, a picture or a uint8 array.",
+    "image.none": "There is no image file {file}; check the name.",
+    "image.not": "{file} is no picture that can be read; use a PNG, JPEG or WebP file.",
+    "image.empty": "{file} has no pixels.",
+    "image.array": "The image is an array of shape {shape} and type {dtype}; expected uint8 (H, W, 3).",
+    "image.damaged": "{file} is damaged and cannot be read; save it again as PNG or JPEG.",
+    "image.memory": "{file} needs more memory to read than there is for it; make it smaller first.",
+    "image.bytes": "{file} is larger than {most} MB; make it smaller first.",
+    "image.pixels": "{file} has more than {most} million pixels; make it smaller first.",
+    "clip.bytes": "{file} is larger than {most} MB; cut it first.",
+    "clip.frame": "{file} has frames of {width} x {height} pixels; {most} million are the most. Make it smaller first.",
+    "clip.seconds": "{file} is longer than {most} seconds; cut out the part that counts.",
+    "clip.cut": "{file} is cut short: the end of its frames is missing. Copy or save it again.",
+    "clip.frames": "{file} has more than {most} frames; cut out the part that counts.",
+    "clip.large": "{file} is too long or too large to read; cut it first.",
+    "clip.sizes": "{file} changes its size in the middle; save it again as MP4.",
+    "clip.unread": "{file} is no clip that can be read; use an MP4, MOV, WebM, MKV or GIF file.",
+    "clip.empty": "{file} has no pictures in it.",
+    "clip.damaged": "{file} is damaged and cannot be read; save it again as MP4.",
+    "file.none": "There is no file {file}; check the name.",
+    "file.unreadable": "{file} cannot be read: {reason}.",
+    "file.settings": "{file} holds no settings; it was not written by this program.",
+    "file.broken": "{file} is damaged and cannot be read.",
+    "file.damaged": "{file} is damaged and cannot be read; save it again.",
+    "reader.start": "Files cannot be read now: the process that reads them ended with {status} at its start. The "
+    "server's log says why.",
+    "reader.time": "{file} was not read: decoding it took longer than {seconds} seconds. Save it again, or smaller.",
+    "reader.memory": "{file} was not read: decoding it needs too much memory. Save it again, or smaller.",
+    "reader.room": "{file} was not read: it needs too much memory. Save it again, or smaller.",
+    # while a clip is made
+    "stage.starting": "starting",
+    "stage.loading": "loading",
+    "stage.text": "text",
+    "stage.reference": "reference",
+    "stage.picture": "picture",
+    "stage.sampling": "sampling",
+    "stage.decoding": "decoding",
+    "stage.saving": "saving",
+    "what.step": "step {step} of {total} of the denoiser",
+    "what.denoised": "the denoiser's result",
+    "what.reference": "the encoded reference",
+    "failed.flat": "The {stage} stage failed: {what} is the same everywhere. Check the weights, or try another seed.",
+    "failed.features": "The text stage failed: the text encoder's features are not numbers. Check its weights.",
+    "failed.numbers": "The {stage} stage failed: {what} holds values that are not numbers. Try the dtype fp32, a "
+    "lower guidance, or check the weights.",
+    "failed.pixels": "The decoding stage failed: the autoencoder's pixels are not numbers. Try the dtype fp32, or "
+    "check the weights.",
+    "failed.colour": "The decoding stage gave one flat colour. Try another seed, more steps or a lower guidance, "
+    "or check the weights.",
+    "failed.noise": "The decoding stage gave pure noise. Check the weights, or try another dtype or another seed.",
+    "failed.memory": "The memory ran out in the {stage} stage. Choose a smaller resolution, a shorter clip or "
+    "another device.",
+    "failed.memory.again": "The memory ran out in the {stage} stage, also when less was computed at once. Choose "
+    "a smaller resolution, a shorter clip or another device.",
+    "failed.worker": "The worker ended {most} times in the middle of this clip, so it is not tried again. The "
+    "memory probably ran out: choose a smaller resolution or a shorter clip. The server's log has the details.",
+    "failed.crew": "{reason} It was attempt {most} of {most}, so it is not tried again: choose a smaller resolution "
+    "or a shorter clip. The server's log has the details.",
+    "crew.lost": "Process {rank} of the {size} that make a clip together ended in the middle of it, perhaps because "
+    "the memory ran out.",
+    "crew.start": "The {size} processes that make a clip together could not be started. The server's log says why.",
+    "crew.gpus": "A worker whose clips span {size} GPUs sees {found}. Start it with as many by --gpus, or with a "
+    "smaller --span.",
+    "crew.mps": "Clips that span {size} processes are made on NVIDIA GPUs or on the CPU. Choose the device cpu, or "
+    "start the worker without --span.",
+    "failed.unexpected": "Generation stopped because of an unexpected error; the server's log has the details.",
+    "failed.saving": "The clip was made but could not be written to the output folder: {reason}. Make room or "
+    "give the server another --output-dir, then generate it again.",
+    "writing.failed": "writing failed",
+    "made.lean": "The memory ran out in the {stage} stage, so the clip was made again with less computed at once, "
+    "which is slower.",
+    "made.again": "The worker ended in the middle of this clip and was started again; this is attempt {attempt}.",
+    "stage.again": "Beginning again, attempt {attempt} of {most}",
+    "stage.less": "The memory ran out in the {stage} stage; beginning again with less at once",
+    "worker.killed": "the worker was killed, perhaps because the memory ran out",
+    "worker.crashed": "the worker crashed ({signal})",
+    "worker.signal": "the worker was ended by signal {number}",
+    "worker.status": "the worker ended with status {status}",
+    "worker.again": "{trouble}; it is started again",
+    "worker.starting": "the worker is being started",
+    "worker.loading": "the worker is loading the model",
+    "worker.none": "no worker is connected to the database",
+    "queue.held": "the queue is paused",
+    # settings in files
+    "file.plan": "{file} does not say how it was computed; its settings are damaged.",
+    "file.newer": "{file} was made by {program} with settings that this version lacks: {setting}.",
+    "file.value": "{file} has {got} as its {field}; its settings are damaged.",
+    "file.prompt": "{file} names no prompt; its settings are damaged.",
+    "file.picture": "The picture inside the file cannot be read: {reason}.",
+    "file.picture.other": "The picture inside the file is not the one that its hash names; the file was changed.",
+    "preset.file": "This is no file of settings that was saved here; give one, or a clip that was made here.",
+    "preset.damaged": "The settings are damaged: one of them is neither text nor a number.",
+    "preset.model": "The settings are for the model {model}, which is not offered here.",
+    # a Hugging Face Space
+    "space.kept": "Clips are kept on this Space's own storage.",
+    "space.gone": "This Space has no storage of its own: clips are gone when it restarts or falls asleep. "
+    "Download what you want to keep.",
+    "space.zero": "Clips are made on ZeroGPU: their time counts against your own daily quota there.",
+    "space.package": "The package spaces is not installed, so clips are computed without a GPU.",
+}

@@ -26,7 +26,13 @@ ONLY = {
     "gradio": ("opensora/ui/", "app.py"),
     "spaces": ("opensora/space/",),
     "colossalai": ("opensora/acceleration/shardformer/", "opensora/training/colossalai_plugin.py"),
-    "opensora.distributed": ("opensora/acceleration/", "opensora/training/", "opensora/pipelines/", "scripts/"),
+    "opensora.distributed": (
+        "opensora/acceleration/",
+        "opensora/training/",
+        "opensora/pipelines/",
+        "opensora/jobs/",
+        "scripts/",
+    ),
 }
 
 # The one import upwards, inside a function: `shardformer_t5` was published beside HFEmbedder, its policy further up.

@@ -149,6 +149,16 @@ class Group:
             self._settle()
         return every
 
+    def any(self, flag: bool) -> bool:
+        """Whether one of the processes says so: the same answer in all of them, all of which have to ask.
+
+        Raises:
+            RankFailure: another process failed or is gone.
+        """
+        if self._handle is None:
+            return flag
+        return any(bool(told) for told in self.gather(torch.tensor([flag]), [(1,)] * self.size))
+
     def _finish(self, works: Sequence[Any], x: Tensor) -> None:
         """Wait for messages about a tensor like ``x``; on a GPU its stream waits, not the host."""
         assert self.failures is not None

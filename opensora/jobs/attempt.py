@@ -19,6 +19,7 @@ import numpy as np
 from sqlalchemy.exc import SQLAlchemyError
 
 from opensora.jobs.board import Board
+from opensora.jobs.crew import MemberLost
 from opensora.jobs.given import unpack
 from opensora.jobs.places import MANIFEST, Places, sync, write
 from opensora.jobs.queue import Generate, JobState
@@ -135,6 +136,9 @@ def run(job_id: str, ticket: int, at: Workplace, lease: str | None = None) -> di
     making = at.places.making(job_id, lease)
     try:
         outcome = _outcome(record, lease, at, making)
+    except MemberLost as lost:  # which counts as an attempt, as the end of the worker itself does
+        log.warning("%s It is begun again.", lost)
+        return run(job_id, ticket, at, lease)
     finally:
         for folder in at.places.all_making.glob(f"{job_id}.*"):  # this attempt's, and what a kill left of others
             shutil.rmtree(folder, ignore_errors=True)
@@ -170,6 +174,10 @@ def _outcome(record: Record, lease: str, at: Workplace, making: Path) -> dict[st
         result = _generated(record, at, making / "given", reports, wish)
         reports(Progress("saving"))
         return _published(record, lease, at, making, result, reports)
+    except MemberLost as error:
+        if reports.attempt < at.most:
+            raise
+        return _ended(JobState.FAILED, reports, say("failed.crew", reason=str(error), most=at.most))
     except Cancelled:
         lost = wish.why not in (None, CANCELLED) or at.board.asked(record.id, lease) not in (None, CANCELLED)
         return None if lost else _ended(JobState.CANCELLED, reports)

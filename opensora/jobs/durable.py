@@ -64,8 +64,9 @@ class DurableQueue:
         retention: what is deleted in time.
         database: address of PostgreSQL, for workers on several machines; ``None`` for a file in ``.jobs``.
         storage: where files go, for fsspec, where the machines share no folder; copies come to ``output_dir``.
-        gpus: GPU of each worker of this machine, such as ``("0", "1")``; ``(None,)`` is one worker on what it finds,
+        gpus: GPUs of each worker of this machine, such as ``("0", "1")``; ``(None,)`` is one worker on what it finds,
             and ``()`` leaves the work to other machines.
+        span: GPUs that make each clip of a worker together, as many processes; processes on a machine without.
         make_fleet: starts the workers of this machine.
 
     Raises:
@@ -84,6 +85,7 @@ class DurableQueue:
         database: str | None = None,
         storage: str | None = None,
         gpus: Sequence[str | None] = (None,),
+        span: int = 1,
         make_fleet: Callable[[Command, Sequence[str | None], str], Fleet] = Fleet,
     ) -> None:
         self._places, self._limits = Places(output_dir), limits
@@ -93,7 +95,7 @@ class DurableQueue:
         self._store = JobStore(database or sqlite(self._places.database), lambda: self._fleet.wake())
         try:
             self._claim()
-            command = Command(output_dir, generate, limits.attempts, warm_up, database, storage)
+            command = Command(output_dir, generate, limits.attempts, warm_up, database, storage, span)
             prefix = "worker" if database is None else f"{socket.gethostname()}-worker"
             self._fleet = make_fleet(command, gpus, prefix)
         except BaseException:

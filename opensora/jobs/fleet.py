@@ -1,4 +1,4 @@
-"""The workers of the server's own machine: one process for each GPU, or one on whatever there is."""
+"""The workers of the server's own machine: one for each GPU or set of GPUs, or one on whatever there is."""
 
 import contextlib
 import math
@@ -20,21 +20,29 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 """Variable of the environment with the numbers of the GPUs that a process sees."""
 
 
-def gpu_numbers(text: str) -> tuple[str, ...]:
-    """GPUs of a machine's workers, one each, from numbers such as ``0,1,2``.
+def gpu_sets(text: str, span: int = 1) -> tuple[str, ...]:
+    """GPUs of each worker of a machine, from numbers such as ``0,1,2,3``: with a span of 2, ``0,1`` and ``2,3``.
+
+    Args:
+        span: GPUs that make each clip together.
 
     Raises:
-        ValueError: not numbers, or a GPU twice.
+        ValueError: not numbers, a GPU twice, or sets that do not come out even.
     """
     numbers = tuple(number.strip() for number in text.split(","))
     if not all(number.isdecimal() for number in numbers):
         raise ValueError(
-            f"Got the GPUs {text!r}; expected numbers with commas, such as 0,1 for a worker on each of two. A clip of "
-            "the page is made by one GPU; scripts/diffusion/inference.py under torchrun divides one among several."
+            f"Got the GPUs {text!r}; expected numbers with commas, such as 0,1 for a worker on each of two, or, with "
+            "--span 2, for one that makes each clip with both."
         )
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"Got the GPUs {text!r}; every GPU can belong to one worker only.")
-    return numbers
+    if len(numbers) % span:
+        raise ValueError(
+            f"Got {len(numbers)} GPUs for clips that span {span}; give {span} to each worker, so {span}, {2 * span} or "
+            "another multiple of it."
+        )
+    return tuple(",".join(numbers[start : start + span]) for start in range(0, len(numbers), span))
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Command:
     warm_up: str | None = None
     database: str | None = None
     storage: str | None = None
+    span: int = 1
+    """Processes that make each clip together, see :mod:`opensora.jobs.crew`."""
 
     def words(self, name: str) -> list[str]:
         """Program and arguments of the worker of that name."""
@@ -54,7 +64,7 @@ class Command:
         words += ["--name", name, "--generate", self.generate, "--attempts", str(self.attempts)]
         for option, value in (("--warm-up", self.warm_up), ("--storage", self.storage)):
             words += [option, value] if value else []
-        return words
+        return [*words, "--span", str(self.span)] if self.span > 1 else words
 
 
 class Fleet:
@@ -62,7 +72,7 @@ class Fleet:
 
     Args:
         command: how one is started.
-        gpus: GPU of each worker, such as ``("0", "1")``; a worker of ``None`` takes what it finds.
+        gpus: GPUs of each worker, such as ``("0", "1")`` or ``("0,1",)``; a worker of ``None`` takes what it finds.
         prefix: of their names, which no other machine's workers have.
     """
 

@@ -16,7 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos import DBOS, DBOSConfig
 from filelock import FileLock
@@ -29,6 +29,9 @@ from opensora.jobs.serializer import JsonSerializer
 from opensora.jobs.storage import open_storage
 from opensora.jobs.store import BEAT, DEAD, JobStore, sqlite
 from opensora.jobs.tickets import APPLICATION, QUEUE, VERSION, WORKFLOW, job_of
+
+if TYPE_CHECKING:
+    from opensora.jobs.crew import Crew
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,12 @@ class Settings:
     """Attempts at a job that ends the worker."""
     warm_up: str | None = None
     """Bundled model that is loaded at once."""
+    span: int = 1
+    """Processes that make each clip together, on a GPU each where there are any."""
+
+    def __post_init__(self) -> None:
+        if self.span < 1:
+            raise ValueError(f"Got {self.span} processes for a clip; expected 1 or more.")
 
     @property
     def url(self) -> str:
@@ -82,13 +91,21 @@ class Worker:
         self._stopping = threading.Event()
         self.store = JobStore(settings.url)
         """The jobs."""
+        self.crew: Crew | None = None
+        """The processes that make each clip together; ``None`` where this one makes them alone, or before the first."""
         self._current: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         self._remote = settings.database is not None
 
     def load(self) -> Any:
         """What makes the result of a request; loading the pipeline behind it takes seconds the first time."""
         importlib.import_module("opensora.jobs.attempt")
+        if self.settings.span > 1:
+            from opensora.jobs.crew import Crew
+
+            with self._loading:
+                self.crew = self.crew or Crew(self.settings.span, self.settings.generate)
+            return self.crew
         module, _, function = self.settings.generate.partition(":")
         return getattr(importlib.import_module(module), function)
 
@@ -133,11 +150,15 @@ class Worker:
                 log.warning("the database does not answer: %s; trying again", error)
                 time.sleep(BEAT)
                 self.awake.set()
+        if self.crew is not None:
+            self.crew.end()
 
     def leave(self) -> None:
         """End now. Nothing is torn by that, and the present job's attempt does not count."""
         with self._lock:
             self._give_back()
+            if self.crew is not None:
+                self.crew.end()
             os._exit(0)
 
     def stop(self) -> None:
@@ -205,17 +226,16 @@ def _register(worker: Worker) -> None:
 
 
 def warm_up(worker: Worker, model: str) -> None:
-    """Load what jobs run, and the networks if they are bundled, while the first visitor is still typing."""
+    """Load what jobs run, and the networks if they are bundled."""
     worker.load()
-    from opensora.models import zoo
-    from opensora.pipelines.build import build_models
+    from opensora.jobs import warm
 
-    preset = zoo.PRESETS[model]
-    if not preset.bundled or not zoo.status(preset).installed:
+    if worker.crew is None:
+        warm.warm_up(model)
         return
     try:
-        build_models(preset.modes[0], preset.resolutions[0], enable_optimization=True, model=model)
-    except ValueError as error:  # the page says it when somebody generates
+        worker.crew.warm_up(model)
+    except RuntimeError as error:  # the job that comes next says it
         log.warning("%s could not be loaded: %s", model, error)
 
 
@@ -228,6 +248,7 @@ def main() -> None:
     parser.add_argument("--generate", default=GENERATE, help="module:function")
     parser.add_argument("--attempts", type=int, default=3, help="attempts at a job that ends the worker")
     parser.add_argument("--warm-up", metavar="MODEL", help="load a bundled model at once")
+    parser.add_argument("--span", type=int, default=1, help="processes that make each clip together")
     settings = Settings(**vars(parser.parse_args()), database=os.environ.get(DATABASE))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("dbos").setLevel(logging.WARNING)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 from torch import nn
 
+from opensora.distributed.group import Group
 from opensora.pipelines.memory import in_use
 from opensora.pipelines.result import CancelFlag, Cancelled, OnProgress, Progress
 
@@ -17,18 +18,19 @@ class Reporter:
     Args:
         on_progress: called from the generating thread; ``None`` for nobody.
         cancel: asked in every step and inside them.
+        group: processes that generate together. They all stop when one is asked to, at the end of the same step.
     """
 
-    def __init__(self, on_progress: OnProgress | None, cancel: CancelFlag | None) -> None:
+    def __init__(self, on_progress: OnProgress | None, cancel: CancelFlag | None, group: Group | None = None) -> None:
         self.timings: dict[str, float] = {}
-        self._on_progress, self._cancel = on_progress, cancel
+        self._on_progress, self._cancel, self._group = on_progress, cancel, group or Group()
         self._expected: dict[str, float] = {}
         self._stage, self._began, self._step, self._total = "", 0.0, 0, 0
         self._peak = 0
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` if the caller asked to stop."""
-        if self._cancel is not None and self._cancel.is_set():
+        """Raise :class:`Cancelled` if the caller asked to stop; of several processes none may do so by itself."""
+        if self._group.size == 1 and self._asked():
             raise Cancelled("The generation was cancelled.")
 
     def expect(self, seconds: Mapping[str, float]) -> None:
@@ -38,7 +40,7 @@ class Reporter:
     @contextmanager
     def stage(self, name: str, total: int = 0) -> Iterator[None]:
         """A stage of so many steps; its time is added up under its name."""
-        self.check()
+        self._agree()
         self._stage, self._began, self._step, self._total = name, time.perf_counter(), 0, total
         self._report(None)
         try:
@@ -51,18 +53,26 @@ class Reporter:
         """One more step of the present stage is done."""
         self._step += 1
         self._report(preview)
-        self.check()
+        self._agree()
 
     @contextmanager
     def interrupting(self, *networks: nn.Module) -> Iterator[None]:
         """Inside the block every layer of the networks asks whether to stop, so that a long step does not delay it."""
         with ExitStack() as stack:
-            if self._cancel is not None:
+            if self._cancel is not None and self._group.size == 1:
                 for network in networks:
                     for layer in network.modules():
                         handle = layer.register_forward_pre_hook(lambda *_: self.check())
                         stack.callback(handle.remove)
             yield
+
+    def _asked(self) -> bool:
+        return self._cancel is not None and self._cancel.is_set()
+
+    def _agree(self) -> None:
+        """Raise :class:`Cancelled` in all processes if the caller of one asked to stop."""
+        if self._group.any(self._asked()):
+            raise Cancelled("The generation was cancelled.")
 
     def _report(self, preview: np.ndarray | None) -> None:
         if self._on_progress is not None:

@@ -59,6 +59,7 @@ def test_wrong_arguments_are_sentences(tmp_path: Path) -> None:
         (("--port", "70000"), "65535"),
         (("--keep-days", "0"), "Got 0.0 for the days to keep; expected more than 0"),
         (("--gpus", "0,0"), "every GPU can belong to one worker only"),
+        (("--gpus", "0,1,2", "--span", "2"), "Got 3 GPUs for clips that span 2"),
         (("--gpus", "none"), "Without a worker here the jobs need --database"),
         (("--database", "mysql://u:secret@h/n"), "postgresql://user:password@host/name"),
         (
@@ -75,7 +76,7 @@ def test_on_zero_gpu_there_are_no_workers_to_choose(tmp_path: Path, monkeypatch:
     app = importlib.import_module("app")
     monkeypatch.setattr(Space, "uses_zero_gpu", True)
     space = Space("someone/open-sora", tmp_path, kept=False)
-    with pytest.raises(typer.BadParameter, match="leave --gpus, --database and --storage out"):
+    with pytest.raises(typer.BadParameter, match="leave --gpus, --span, --database and --storage out"):
         app.open_queue(space, tmp_path, "tiny", Retention(), app.Workers(gpus=("0",)))
 
 

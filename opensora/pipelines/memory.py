@@ -146,10 +146,10 @@ def in_use() -> tuple[int | None, int | None]:
     """
     if torch.cuda.is_initialized():
         gpus = range(torch.cuda.device_count())
-        now = sum(torch.cuda.memory_allocated(gpu) for gpu in gpus)
-        return now, sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)
-    now = resident_bytes()
-    return now, now
+        allocated = sum(torch.cuda.memory_allocated(gpu) for gpu in gpus)
+        return allocated, sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)
+    resident = resident_bytes()
+    return resident, resident
 
 
 def resident_bytes() -> int | None:

@@ -45,6 +45,10 @@ def main(
         list[str] | None,
         typer.Option(envvar="OPENSORA_WEBHOOK_HOSTS", help="Host that may be told of finished clips, see docs/api.md."),
     ] = None,
+    lora_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="OPENSORA_LORA_DIR", help="Folder of LoRA files that the page and programs may choose."),
+    ] = None,
     gpus: Annotated[
         str | None,
         typer.Option(help="A worker for each of these GPUs, such as 0,1; none: workers run elsewhere. Default: one."),
@@ -67,6 +71,7 @@ def main(
     check_model(model)
     prepare_folder(output_dir)
     retention = what_to_keep(keep_days, keep_gb)
+    offer_loras(lora_dir)
     workers = who_works(gpus, database, storage)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
@@ -105,6 +110,18 @@ def who_works(gpus: str | None, database: str | None, storage: str | None) -> Wo
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--gpus") from None
     return Workers(chosen, database, storage)
+
+
+def offer_loras(folder: Path | None) -> None:
+    """Let the page and programs choose the LoRAs of a folder; workers are told by the environment."""
+    from opensora.pipelines.lora_folder import VARIABLE
+
+    if folder is None:
+        os.environ.pop(VARIABLE, None)  # set, but empty
+        return
+    if not folder.is_dir():
+        raise typer.BadParameter(f"There is no folder {folder}; name one with LoRA files.", param_hint="--lora-dir")
+    os.environ[VARIABLE] = str(folder.absolute())
 
 
 def check_model(name: str) -> None:

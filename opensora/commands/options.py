@@ -42,6 +42,9 @@ def request_of(
         str | None, typer.Option(help="Name of a preset (see `models`), or a folder of weights, written with a slash.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: what suits the device.")] = None,
+    text_dtype: Annotated[
+        str | None, typer.Option(help="The T5 encoder in fp32, bf16, int8 or nf4 (4 bits); default: fp32.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the best.")] = None,
     offload: Annotated[
         bool | None, typer.Option(help="Networks on the GPU only while needed; default: where its memory is short.")
@@ -81,6 +84,7 @@ def request_of(
         picture_model=folder_or_name(picture_model),
         loras=tuple(map(loras.parse, lora or [])),
         dtype=dtype,
+        text_dtype=text_dtype,
         device=device,
         offload=offload,
     )

@@ -87,8 +87,10 @@ def as_curl(request: GenerationRequest, address: str = ADDRESS) -> str:
         RequestError: the request names files of a machine, which no call may.
     """
     asked = _asked(request)
-    for name in ("model", "picture_model", "loras"):
-        if isinstance(value := asked.get(name), Path) or (name == "loras" and value):
+    if "loras" in asked:  # a server's own, by name
+        asked["loras"] = [{"name": Path(file).name, "strength": strength} for file, strength in asked["loras"]]
+    for name in ("model", "picture_model"):
+        if isinstance(asked.get(name), Path):
             raise RequestError(name, say("copy.file", field=named(name)))
     body = json.dumps({n: v for n, v in asked.items() if n not in (*FILES, *MACHINE)}, ensure_ascii=False)
     files = [f"{name}=@{asked[name]}" for name in FILES if name in asked]

@@ -28,6 +28,7 @@ def picture_request(request: GenerationRequest) -> GenerationRequest:
         steps=request.steps,
         seed=request.seed,
         dtype=request.dtype,
+        text_dtype=request.text_dtype,
         device=request.device,
         offload=request.offload,
     )

@@ -11,6 +11,7 @@ import torch
 from opensora.acceleration.offload import Offload
 from opensora.checkpoint.errors import gigabytes
 from opensora.models import zoo
+from opensora.models.text.precision import BYTES, QUANTISED, check_precision
 from opensora.pipelines import image_first, loras, residence, speed
 from opensora.pipelines.build import is_built
 from opensora.pipelines.bundle import Bundle
@@ -81,6 +82,7 @@ def estimate(request: GenerationRequest) -> Cost:
     if request.picture_model is not None:
         return _two_models(request)
     bundle = request.bundle()
+    _require_text_dtype(request)
     loras.require_for(request.loras, bundle)
     work = count(request, bundle)
     amounts = {"sampling": work.sampling, "decoding": work.decoding}
@@ -88,7 +90,8 @@ def estimate(request: GenerationRequest) -> Cost:
     shape = shape_of(request, bundle)
     offload = offload_of(request, bundle)
     memory = predict(_memory(request, bundle, shape, work.dtype), work.key, work.device, offload)
-    if not is_built(bundle, request.device, request.dtype, optimized=True, offload=offload):
+    text = request.text_dtype or "fp32"
+    if not is_built(bundle, request.device, request.dtype, optimized=True, offload=offload, text_dtype=text):
         amounts["loading"], speeds["loading"] = work.loading, _loading_speed(work)
     stages = {stage: amounts[stage] / speeds[stage].likely for stage in amounts}
     best, worst = (sum(amounts[s] / getattr(speeds[s], end) for s in amounts) for end in ("high", "low"))
@@ -188,6 +191,15 @@ def _place(request: GenerationRequest) -> tuple[torch.device, torch.dtype]:
         raise RequestError("device", str(error)) from None
 
 
+def _require_text_dtype(request: GenerationRequest) -> None:
+    """Refuse a precision of the text encoder that cannot be computed here."""
+    device, _ = _place(request)
+    try:
+        check_precision(request.text_dtype or "fp32", device)
+    except ValueError as error:
+        raise RequestError("text_dtype", str(error)) from None
+
+
 def shape_of(request: GenerationRequest, bundle: Bundle) -> Shape:
     """What a validated request makes."""
     height, width = request.size()
@@ -210,7 +222,9 @@ def _weight_bytes(bundle: Bundle) -> int:
 
 def _memory(request: GenerationRequest, bundle: Bundle, shape: Shape, dtype: torch.dtype) -> Memory:
     given = request.is_given()
-    return _readable(lambda: family_of(bundle).memory(bundle, shape, dtype.itemsize, given))
+    counted = _readable(lambda: family_of(bundle).memory(bundle, shape, dtype.itemsize, given))
+    share = BYTES[request.text_dtype or "fp32"] / BYTES["fp32"]
+    return dataclasses.replace(counted, text=int(share * counted.text))
 
 
 def offload_of(request: GenerationRequest, bundle: Bundle) -> Offload:
@@ -221,6 +235,8 @@ def offload_of(request: GenerationRequest, bundle: Bundle) -> Offload:
     """
     device, dtype = _place(request)
     memory = _memory(request, bundle, shape_of(request, bundle), dtype)
+    if request.text_dtype in QUANTISED:  # such an encoder stays where it was loaded
+        return "none"
     return residence.choose_offload(request.offload, device, memory)
 
 

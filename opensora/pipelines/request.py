@@ -30,6 +30,8 @@ MAX_SEED = 2**63 - 1
 CAMERA_MOTIONS = ("static", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out")
 """Camera motions that the 1.3 networks were captioned with."""
 DTYPES = ("bf16", "fp32")
+TEXT_DTYPES = ("fp32", "bf16", "int8", "nf4")
+"""Precisions of the T5 encoder; ``nf4`` has 4 bits. :mod:`opensora.models.text.precision` says what they are."""
 DYNAMIC = "dynamic"
 """Motion score that a language model chooses for the prompt."""
 
@@ -85,6 +87,8 @@ class GenerationRequest:
     """Files or folders of LoRA weights for the denoiser, with strengths; they add up."""
     dtype: str | None = None
     """``bf16`` or ``fp32``; ``None``: what suits the device."""
+    text_dtype: str | None = None
+    """Precision of the T5 encoder, one of :data:`TEXT_DTYPES`; ``None``: ``fp32``."""
     device: str | None = None
     """Such as ``cpu`` or ``cuda``; ``None``: the best of this machine."""
     offload: bool | None = None
@@ -229,6 +233,10 @@ class GenerationRequest:
         _check_choice("camera_motion", self.camera_motion, CAMERA_MOTIONS)
         _check_choice("cond_type", self.cond_type, COND_TYPES)
         _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("text_dtype", self.text_dtype, TEXT_DTYPES)
+        if self.offload and self.text_dtype in TEXT_DTYPES[2:]:
+            said = f"A text encoder in {self.text_dtype} stays on its device; choose fp32 or bf16 to offload it."
+            raise RequestError("offload", said)
         if self.cond_type is not None and not self.is_given():
             what = say("given.video") if self.cond_type.startswith("v2v") else say("given.image")
             raise RequestError("cond_type", say("given.none", kind=self.cond_type, what=what))

@@ -25,7 +25,7 @@ from opensora.server.login import login_router
 from opensora.server.mcp_tools import McpTools
 from opensora.server.metrics import CountRequests, Metrics
 from opensora.server.rates import RateLimits
-from opensora.server.rest import rest_router
+from opensora.server.rest import loras_router, rest_router
 from opensora.server.room import Doorkeeper
 from opensora.server.sessions import Sessions
 from opensora.server.settings import ServerSettings
@@ -78,6 +78,7 @@ def create_server(
         lifespan=lifespan,
     )
     app.include_router(rest_router(videos, settings.rates))
+    app.include_router(loras_router())
     app.include_router(login_router(sessions))
     app.router.routes.append(Route("/mcp", tools, include_in_schema=False))
     _add_health(app, queue, metrics)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError, shown
+from opensora.pipelines.loras import MAX_LORAS, MAX_STRENGTH
 from opensora.pipelines.request import (
     CAMERA_MOTIONS,
     DTYPES,
@@ -15,6 +17,7 @@ from opensora.pipelines.request import (
     MAX_SECONDS,
     MAX_SEED,
     MAX_VIDEOS,
+    TEXT_DTYPES,
     GenerationRequest,
 )
 
@@ -69,6 +72,26 @@ FIELDS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "cond_type": {**_TEXT, "description": "Where a given image or clip goes, such as `i2v_head` or `i2v_loop`."},
         "picture_model": {**_TEXT, "description": "Weights that paint the prompt first, such as `flux.1-dev`."},
         "dtype": {**_TEXT, "enum": [*DTYPES, None], "description": "Precision; null: what suits the machine."},
+        "text_dtype": {
+            **_TEXT,
+            "enum": [*TEXT_DTYPES, None],
+            "description": "Precision of the T5 encoder, `nf4` in 4 bits; null: fp32.",
+        },
+        "loras": {
+            "type": "array",
+            "default": [],
+            "maxItems": MAX_LORAS,
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"type": "string"},
+                    "strength": {"type": "number", "default": 1, "minimum": -MAX_STRENGTH, "maximum": MAX_STRENGTH},
+                },
+            },
+            "description": "LoRAs of the server, which `GET /v1/loras` lists; they add up.",
+        },
         "offload": {
             "type": ["boolean", "null"],
             "description": "Keep networks on a GPU only while they are needed; null: where its memory is short.",
@@ -87,7 +110,6 @@ UPLOADS: Mapping[str, str] = MappingProxyType(
 CLOSED: Mapping[str, str] = MappingProxyType(
     {
         **{name: f"Send the file itself as the part {name} of a multipart/form-data body." for name in UPLOADS},
-        "loras": "LoRA files are the server's; use the command line there.",
         "device": "The server chooses the device.",
     }
 )
@@ -113,6 +135,8 @@ def parse(fields: Any, **files: Any) -> GenerationRequest:
             raise RequestError(name[:80], f"There is no field {shown(name)}; the fields are {', '.join(FIELDS)}.")
     if "prompt" not in fields:
         raise RequestError("prompt", "The prompt is missing; describe what the clip should show.")
+    if "loras" in fields:
+        fields = {**fields, "loras": lora_folder.chosen(fields["loras"])}
     return GenerationRequest(**fields, **files)
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from opensora.pipelines import lora_folder
 from opensora.server import fields
 from opensora.server.errors import ApiError
 from opensora.server.settings import Rates
@@ -136,6 +137,19 @@ def rest_router(videos: Videos, rates: Rates) -> APIRouter:
     def delete_video(video_id: JobId, owner: Owner) -> dict[str, Any]:
         """Delete a video that has ended, and its files."""
         return videos.delete(owner, video_id)
+
+    return router
+
+
+def loras_router() -> APIRouter:
+    """What may be chosen as ``loras`` of a video."""
+    router = APIRouter(prefix="/v1/loras", tags=["videos"], responses={401: _REFUSALS[401]})
+
+    @router.get("")
+    def list_loras() -> dict[str, Any]:
+        """The server's LoRAs by name, and the network that each seems to be for."""
+        data = [{"name": lora.name, "object": "lora", "network": lora.network} for lora in lora_folder.listed()]
+        return {"object": "list", "data": data}
 
     return router
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora.jobs.queue import JobQueue, JobState, JobView, QueueFull
+from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError, shown
 from opensora.server import fields
 from opensora.server.errors import ApiError
@@ -214,7 +215,8 @@ def describe(view: JobView) -> dict[str, Any]:
         "finished_at": _time(view.finished),
         "model": _plain(view.request.model),
         "prompt": view.request.prompt,
-        "request": {name: _plain(getattr(view.request, name)) for name in fields.FIELDS},
+        "request": {name: _plain(getattr(view.request, name)) for name in fields.FIELDS if name != "loras"}
+        | {"loras": lora_folder.told_of(view.request.loras)},
         "files": [_file(view, index) for index in range(len(view.files))] if done else [],
         "settings": view.settings if done else None,
         "timings": view.timings,

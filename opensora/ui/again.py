@@ -11,13 +11,17 @@ from PIL import Image
 
 from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.models import zoo
+from opensora.pipelines.request import parse_length
 from opensora.ui import choices, fields
 from opensora.ui.browser import Browser, owner_of, words_of
+from opensora.ui.choices import FPS
 from opensora.ui.fields import FIELDS
 from opensora.ui.picture import clip_file
 from opensora.ui.said import problem
 from opensora.ui.words import Words
 
+CLIP_GIVEN = 33
+"""Frames that the longest part of a clip has which another one goes on from."""
 Filled = tuple[Any, ...]
 """What the page shows already, a refusal, and the updates of all inputs."""
 
@@ -63,11 +67,14 @@ def went_on(view: JobView, act: str, time: float, number: int) -> dict[str, Any]
     values |= {"seed": "", "num_videos": 1, "loops": 1, "picture_model": "", "circle": act == "circle"}
     if values["resolution"] not in zoo.PRESETS[values["model"]].resolutions:
         values["resolution"] = zoo.PRESETS[values["model"]].resolutions[0]
+    offer = choices.offer(values["model"])
     if values["length"] in ("1f", 1):
-        values["length"] = choices.USUAL_LENGTH[zoo.PRESETS[values["model"]].family]
+        values["length"] = offer.length
     file = view.files[number if 0 <= number < len(view.files) else 0]
     if act == "extend":
         values["reference_video"] = _copied(file)
+        if parse_length(values["length"], FPS) <= CLIP_GIVEN:  # nothing would be left to make
+            values["length"] = f"{min((n for n in offer.frames if n > CLIP_GIVEN), default=max(offer.frames))}f"
     else:
         values["reference_image"] = frame_file(file, time)
     return values

@@ -1,12 +1,15 @@
 """What the page offers, as (label, value) pairs, and the values that it starts with."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from opensora.datasets.aspect import aspect_ratios, pixel_size
+from opensora.datasets.aspect_v2 import SMALL
 from opensora.models import zoo
 from opensora.models.text.prompts import MOTION_WORDS, transform_aes
+from opensora.pipelines import lora_folder
 from opensora.pipelines.bundle import of_preset
-from opensora.pipelines.request import CAMERA_MOTIONS
+from opensora.pipelines.request import CAMERA_MOTIONS, TEXT_DTYPES
 from opensora.ui.words import Words
 
 Choice = tuple[str, str]
@@ -23,6 +26,9 @@ USUAL_LENGTH: dict[str, str] = {"1.2": "51f", "1.3": "49f", "2.0": "65f", "flux"
 """Where the page starts."""
 HIGH_COMPRESSION_FRAMES, HIGH_COMPRESSION_LENGTH = (32, 64, 96, 128), "64f"
 """The same with 2.0's autoencoder of high compression, whose clips have no single first frame."""
+
+SMALL_FRAMES, SMALL_LENGTH = (1, 17, 33, 65), "33f"
+"""The same with small networks of 2.0's design."""
 
 AESTHETICS = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)
 EXAMPLES: list[str] = [
@@ -86,9 +92,14 @@ def offer(model: str) -> Offer:
         cond_types, high = ("i2v_head",), False
     given = cond_types if "i2v" in preset.modes else ()
     captions = preset.family in ("1.2", "1.3")
+    frames, length = FRAMES[preset.family], USUAL_LENGTH[preset.family]
+    if high:
+        frames, length = HIGH_COMPRESSION_FRAMES, HIGH_COMPRESSION_LENGTH
+    elif preset.resolutions == (SMALL,):
+        frames, length = SMALL_FRAMES, SMALL_LENGTH
     return Offer(
-        frames=HIGH_COMPRESSION_FRAMES if high else FRAMES[preset.family],
-        length=HIGH_COMPRESSION_LENGTH if high else USUAL_LENGTH[preset.family],
+        frames=frames,
+        length=length,
         camera=captions,
         aesthetic=captions,
         loops=captions,
@@ -152,6 +163,19 @@ def pictures(w: Words) -> list[Choice]:
     painters = [preset for preset in zoo.PRESETS.values() if preset.modes == ("t2i",)]
     painted = [(w("picture.by", model=preset.title.split(",")[0]), preset.name) for preset in painters]
     return [(w("picture.none"), ""), *painted]
+
+
+def text_dtypes(w: Words) -> list[Choice]:
+    """Precisions of the text encoder that this server can compute."""
+    offered = TEXT_DTYPES if find_spec("bitsandbytes") else TEXT_DTYPES[:2]
+    return [(w("text_dtype.usual"), ""), *((w(f"text_dtype.{name}"), name) for name in offered[1:])]
+
+
+def loras(model: str) -> list[Choice]:
+    """LoRAs of the server that seem to be for a model."""
+    family = zoo.PRESETS[model].family
+    fit = (lora.name for lora in lora_folder.listed() if lora.suits(family))
+    return [(name.removesuffix(".safetensors"), name) for name in fit]
 
 
 def models(w: Words) -> list[Choice]:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from opensora.models import zoo
+from opensora.pipelines import lora_folder
+from opensora.pipelines.request import TEXT_DTYPES
 from opensora.ui import choices, render
 from opensora.ui.events import CLICKS
 from opensora.ui.improve import Improve, add_improve
@@ -130,6 +132,29 @@ def _advanced(labels: Labels, model: str, resolution: str) -> Inputs:
     with gr.Row(elem_classes="os-pair"):
         inputs["num_videos"] = _slider(labels, 1, 4, 1, 1, "clips", "clips", info="clips.hint")
         inputs["loops"] = _slider(labels, 1, 8, 1, 1, "loops", "loops", info="loops.hint")
+    return inputs | _text_and_loras(labels, model)
+
+
+def _text_and_loras(labels: Labels, model: str) -> Inputs:
+    """Precision of the text encoder, and the server's LoRAs where it has some."""
+    precisions, fit, here = choices.text_dtypes(ENGLISH), choices.loras(model), bool(lora_folder.listed())
+    quantised = len(precisions) == len(TEXT_DTYPES)
+    inputs: Inputs = {}
+    inputs["text_dtype"] = labels.make(
+        gr.Dropdown,
+        {"label": "text_dtype", "info": "text_dtype.hint" if quantised else "text_dtype.short"},
+        choices=precisions,
+        value="",
+        filterable=False,
+        elem_id="text-dtype",
+    )
+    with gr.Row(elem_classes="os-pair"):
+        shown: dict[str, Any] = {"visible": here, "interactive": bool(fit), "min_width": 120}
+        inputs["loras"] = labels.make(
+            gr.Dropdown, {"label": "lora", "info": "lora.hint"}, choices=fit, multiselect=True, elem_id="loras", **shown
+        )
+        keys = {"label": "lora.strengths", "info": "lora.strengths.hint", "placeholder": "lora.strengths.example"}
+        inputs["lora_strengths"] = labels.make(gr.Textbox, keys, max_lines=1, elem_id="lora-strengths", **shown)
     return inputs
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from opensora.models import zoo
+from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
 from opensora.sentences import named, say
@@ -33,6 +34,9 @@ FIELDS = (
     "num_videos",
     "loops",
     "picture_model",
+    "text_dtype",
+    "loras",
+    "lora_strengths",
 )
 """Names of the inputs, in the order in which the page hands them over."""
 
@@ -52,6 +56,8 @@ FOLLOWING = (
     "lead_video",
     "circle",
     "picture_model",
+    "loras",
+    "lora_strengths",
 )
 """Inputs that follow the model."""
 
@@ -98,6 +104,8 @@ def request_of(values: tuple[Any, ...] | list[Any]) -> GenerationRequest:
         aesthetic_score=float(aesthetic) if aesthetic else None,
         camera_motion=fields["camera_motion"] or None,
         picture_model=fields["picture_model"] or None,
+        text_dtype=fields["text_dtype"] or None,
+        loras=lora_folder.chosen(lora_folder.with_strengths(fields["loras"] or [], fields["lora_strengths"] or "")),
         steps=whole("steps", fields["steps"]),
         guidance=fields["guidance"],
         image_guidance=fields["image_guidance"],
@@ -117,8 +125,11 @@ def values_of(request: GenerationRequest, seed: int | None = None) -> dict[str, 
     values: dict[str, Any] = {name: getattr(request, name, None) for name in FIELDS}
     for name in ("motion_score", "aesthetic_score"):
         values[name] = "" if values[name] is None else f"{values[name]:g}"
-    for name in ("camera_motion", "picture_model"):
+    for name in ("camera_motion", "picture_model", "text_dtype"):
         values[name] = values[name] or ""
+    strengths = [strength for _, strength in request.loras]
+    values["loras"] = [lora["name"] for lora in lora_folder.told_of(request.loras)]
+    values["lora_strengths"] = ", ".join(f"{x:g}" for x in strengths) if set(strengths) - {1} else ""
     values["seed"] = "" if seed is None else str(seed)
     values["circle"] = False
     if request.cond_type is not None and request.cond_type.startswith("v2v_tail"):
@@ -132,6 +143,7 @@ def starting(model: str) -> dict[str, Any]:
         {"prompt": "", "negative_prompt": "", "seed": "", "num_videos": 1, "motion_score": "", "model": model}
         | {name: update["value"] for name, update in of_model(ENGLISH, model).items() if "value" in update}
         | {"loops": 1, "camera_motion": "", "aesthetic_score": "", "picture_model": "", "circle": False}
+        | {"text_dtype": "", "loras": [], "lora_strengths": ""}
     )
 
 
@@ -142,6 +154,8 @@ def filled(w: Words, values: dict[str, Any]) -> dict[str, Any]:
     offered = updates["length"]["choices"]
     if values["length"] not in [value for _, value in offered]:
         updates["length"]["choices"] = [*offered, (str(values["length"]), values["length"])]
+    known = [value for _, value in updates["loras"]["choices"]]
+    updates["loras"]["choices"] += [(name, name) for name in values["loras"] or [] if name not in known]
     return {
         name: gr.update(**{**updates[name], "value": values[name]}) if name in updates else values[name]
         for name in FIELDS
@@ -173,6 +187,9 @@ def of_model(w: Words, name: str) -> dict[str, dict[str, Any]]:
     )
     for field, is_offered, nothing in shown:
         updates[field] = {"visible": is_offered} | ({} if is_offered else {"value": nothing})
+    fit, here = choices.loras(name), bool(lora_folder.listed())
+    updates["loras"] = {"choices": fit, "value": [], "visible": here, "interactive": bool(fit)}
+    updates["lora_strengths"] = {"value": "", "visible": here, "interactive": bool(fit)}
     assert tuple(updates) == FOLLOWING
     return updates
 
@@ -187,6 +204,7 @@ def worded(w: Words, model: str, resolution: str) -> dict[str, list[choices.Choi
         "camera_motion": choices.cameras(w),
         "aesthetic_score": choices.aesthetics(w),
         "picture_model": choices.pictures(w),
+        "text_dtype": choices.text_dtypes(w),
     }
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from opensora.jobs.queue import JobView
 from opensora.models import zoo
+from opensora.pipelines import lora_folder
 from opensora.pipelines.copy_as import TEXTS
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
@@ -39,10 +40,12 @@ def restored(browser: Browser | None, path: str | None) -> tuple[Any, ...]:
         if Path(path).suffix.lower() == ".json":
             return "", *fields.filled(w, preset_of(Path(path))).values()
         recorded = read_settings(Path(path))
-        values = of_recorded(recorded.request)
+        here = lora_folder.recorded(recorded.record["settings"].get("loras"))
+        missing = [need for need in recorded.needs if not (need.field == "loras" and here)]
+        values = of_recorded(dataclasses.replace(recorded.request, loras=here or ()))
     except (RequestError, ValueError) as error:
         return problem(w, str(error), "restore.refused"), *(gr.skip() for _ in FIELDS)
-    needs = "".join(f"<p class='os-note'>{escape(w.tell(need.text))}</p>" for need in recorded.needs)
+    needs = "".join(f"<p class='os-note'>{escape(w.tell(need.text))}</p>" for need in missing)
     return f"<p class='os-note' role='status'>{w('restore.done')}</p>{needs}", *fields.filled(w, values).values()
 
 
@@ -84,7 +87,9 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
         ValueError: they are no settings of this page.
     """
     plain = {name: value for name, value in settings.items() if name in PLAIN}
-    if not all(isinstance(value, str | int | float | bool) for value in plain.values()):
+    names = plain.get("loras", [])
+    single = all(isinstance(value, str | int | float | bool) for name, value in plain.items() if name != "loras")
+    if not single or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(say("preset.damaged"))
     model = plain.get("model")
     if model not in zoo.PRESETS:
@@ -150,7 +155,8 @@ def presets(w: Words, browser: Browser | None) -> str:
 def copies(w: Words, view: JobView) -> str:
     """A finished clip's request as commands, to copy."""
     seed = (view.settings or {}).get("seed", view.request.seed)
-    request = dataclasses.replace(view.request, seed=seed)
+    loras = tuple((Path(file).name, strength) for file, strength in view.request.loras)  # not where they are
+    request = dataclasses.replace(view.request, seed=seed, loras=tuple((Path(name), x) for name, x in loras))
     parts = []
     for name, write in TEXTS.items():
         try:

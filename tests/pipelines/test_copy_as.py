@@ -128,9 +128,13 @@ def test_the_rest_interface_reads_the_same_request(request_: GenerationRequest) 
 
 
 def test_what_no_call_may_name_is_refused() -> None:
-    for given in ({"model": Path("bundle")}, {"loras": ((Path("a"), 1.0),)}):
-        with pytest.raises(RequestError, match="no call can name"):
-            as_curl(GenerationRequest("x", **given))
+    with pytest.raises(RequestError, match="no call can name"):
+        as_curl(GenerationRequest("x", model=Path("bundle")))
+
+
+def test_a_call_names_the_loras_of_the_server_without_their_folder() -> None:
+    text = as_curl(GenerationRequest("x", loras=((Path("/srv/style.safetensors"), 0.5),)))
+    assert '"loras": [{"name": "style.safetensors", "strength": 0.5}]' in text and "/srv" not in text
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ START: dict[str, Any] = {
     "num_videos": 1,
     "loops": 1,
     "picture_model": "",
+    "text_dtype": "",
+    "loras": [],
+    "lora_strengths": "",
 }
 
 

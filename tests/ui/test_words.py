@@ -41,7 +41,9 @@ def test_every_text_that_the_code_asks_for_is_there_and_every_text_is_asked_for(
     code = "".join(file.read_text() for file in FOLDER.parent.glob("*.py"))
     asked = set(re.findall(r"""\bw\(\s*f?["']([\w. ]+)["']""", code))
     assert asked <= set(ENGLISH.texts)
-    made = re.compile(r"(stage|state|said|camera|score|do|setting|ahead|crop|unit|slot|shape|verdict|grid|copy)\.")
+    made = re.compile(
+        r"(stage|state|said|camera|score|do|setting|ahead|crop|unit|slot|shape|verdict|grid|copy|text_dtype)\."
+    )
     quoted = set(re.findall(r"""["']([\w. ]+)["']""", code))
     unused = [key for key in ENGLISH.texts if key not in quoted and not made.match(key)]
     assert unused == []

@@ -15,6 +15,8 @@ import torch
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16, "nf4": torch.bfloat16}
 """Names of precisions, and the dtype of what is computed and of what is not quantised."""
 QUANTISED = ("int8", "nf4")
+BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.24, "nf4": 0.9}
+"""Bytes of a number of T5-XXL, with what stays in bfloat16; computed from the shapes of its layers."""
 
 
 @dataclass(frozen=True)

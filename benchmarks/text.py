@@ -253,7 +253,9 @@ def main(arguments: Sequence[str] | None = None, one: Run = apart) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--t5", default=BUNDLED, help="folder or hub id of a T5 encoder")
     parser.add_argument("--clip", help="folder or hub id of a CLIP text encoder")
-    parser.add_argument("--size", choices=("tiny", "xxl"), help="measure both with random weights of this size")
+    parser.add_argument(
+        "--size", choices=("tiny", "large", "xxl"), help="measure both with random weights of this size"
+    )
     parser.add_argument("--folder", type=Path, help="where --size keeps the weights (xxl: 10 GB); default: nowhere")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="default: all, of xxl bf16")
     parser.add_argument("--length", type=int, default=512, help="tokens to which T5 pads")

@@ -1,0 +1,314 @@
+"""Does what was asked for also hold at other shapes and lengths, over loops, by speed, at rest, in Korean?
+
+``python benchmarks/breadth.py`` makes every case of ``breadth_prompts.json`` once, with its seed and the model's own
+steps and guidance, and looks at the pixels with the judge of ``adherence.py``. Results are written after every clip,
+and the same command goes on where it was. ``--self-check`` judges rendered ground truth instead. See README.md.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that the file also runs as a script
+
+from benchmarks.judge import sheet
+from benchmarks.judge.score import MEASURES, Expected, Tally, compare
+from benchmarks.judge.verdict import Verdict, look
+from opensora.datasets.world.scene import SceneSpec, Subject, render
+from opensora.datasets.world.spec import STRENGTHS
+from opensora.pipelines.errors import RequestError
+
+PROMPTS = Path(__file__).with_name("breadth_prompts.json")
+FIRST_SEED = 5000
+FLOORS = {"ratios": 0.85, "lengths": 0.85, "loops": 0.85, "still": 0.95, "camera": 0.9}
+"""Least share of right answers in every row of a section, of each measure that it is judged by."""
+CORRELATION, POINTS = 0.9, 0.05
+"""Least rank correlation of speed with the motion score; most that Korean may be below English."""
+MOVING = ("colour", "shape", "direction")
+"""What a section is judged by where it does not say."""
+
+Frames = NDArray[np.uint8]
+Make = Callable[["Case"], tuple[Frames, float]]
+"""Makes the clip of a case: frames uint8 (T, H, W, 3) and their rate."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One clip to make."""
+
+    name: str
+    """Unambiguous."""
+    section: str
+    row: str
+    """What it is counted under: a value of what the section varies."""
+    prompt: str
+    seed: int
+    expected: Expected
+    place: str
+    """Background, for ground truth."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of ``generate_video``."""
+
+
+def cases(sections: Sequence[str], limit: int | None = None) -> Iterator[Case]:
+    """The committed cases of some sections, of each the first ``limit`` prompts."""
+    told = json.loads(PROMPTS.read_text(encoding="utf-8"))
+    for section in sections:
+        values = told["sections"][section]
+        name, varied = next(iter(values.get("vary", {"": [""]}).items()))
+        for (number, asked), value in itertools.product(enumerate(values["prompts"][:limit]), varied):
+            settings = {**told["settings"], **values.get("settings", {})}
+            korean = value == "Korean"
+            if name not in ("", "language"):
+                settings[name] = value
+            colour, kind, motion = asked["subject"].split()
+            camera = value if name == "camera_motion" else None
+            yield Case(
+                name=f"{section} {number} {value}".strip(),
+                section=section,
+                row=f"{section} {value}".strip(),
+                prompt=asked["korean" if korean else "prompt"],
+                seed=FIRST_SEED + number,
+                expected=Expected(((kind, colour, motion),), camera),
+                place=asked["place"],
+                settings=settings,
+            )
+
+
+def sections() -> dict[str, tuple[str, ...]]:
+    """Names of the sections and what each is judged by."""
+    told = json.loads(PROMPTS.read_text(encoding="utf-8"))["sections"]
+    return {name: tuple(values.get("judged", MOVING)) for name, values in told.items()}
+
+
+def generated(model: str, more: dict[str, Any]) -> Make:
+    """Makes cases with a model and further settings."""
+    from opensora import generate_video
+
+    def make(case: Case) -> tuple[Frames, float]:
+        result = generate_video(case.prompt, seed=case.seed, model=model, **{**case.settings, **more})
+        return result.frames, result.fps
+
+    return make
+
+
+def rendered(case: Case) -> tuple[Frames, float]:
+    """Ground truth of a case at 144p's area; loops go on as one long clip."""
+    across, down = map(int, case.settings["aspect_ratio"].split(":"))
+    height, width = (round(math.sqrt(144 * 256 * side) / 16) * 16 for side in (down / across, across / down))
+    frames = int(case.settings["length"].removesuffix("f")) * case.settings.get("loops", 1)
+    ((kind, colour, motion),) = case.expected.subjects
+    score = case.settings.get("motion_score", 3)
+    strength = STRENGTHS[(1, 2, 3, 5, 6, 7).index(score)]
+    scene = SceneSpec((Subject(kind, colour, motion, strength),), case.expected.camera or "static", case.place)
+    return render(scene, height, width, frames, seed=case.seed), 24.0
+
+
+def judge(case: Case, make: Make, judged: Sequence[str]) -> dict[str, Any]:
+    """Make a case and look at it; of loops at the last third, of a picture not at its motion."""
+    start = time.monotonic()
+    try:
+        clip, fps = make(case)
+    except RequestError as error:
+        return {"row": case.row, "prompt": case.prompt, "seed": case.seed, "refused": str(error)}
+    seconds = time.monotonic() - start
+    part = clip[-(len(clip) // 3) :] if case.settings.get("loops", 1) > 1 else clip
+    verdict = look(part, fps)
+    tally = compare(case.expected, verdict)
+    counted = [m for m in judged if m in tally.asked and (len(clip) > 1 or m in ("colour", "shape"))]
+    return {
+        "row": case.row,
+        "prompt": case.prompt,
+        "seed": case.seed,
+        "settings": case.settings,
+        "frames": len(clip),
+        "seen": sheet.describe(verdict),
+        "speed": speed_of(verdict),
+        "right": {m: tally.right[m] for m in counted},
+        "of": {m: tally.asked[m] for m in counted},
+        "seconds": round(seconds, 2),
+    }
+
+
+def speed_of(verdict: Verdict) -> float | None:
+    """Short sides per second of the largest subject; ``None`` where nothing is seen."""
+    if not verdict.subjects:
+        return None
+    largest = max(verdict.subjects, key=lambda seen: float(np.nansum(seen.track.area)))
+    return round(math.hypot(largest.motion.dx, largest.motion.dy), 4)
+
+
+def rows_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Shares of right answers by row, with how many clips they are of."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(record["row"] for record in records):
+        own = [record for record in records if record["row"] == name]
+        tally = Tally()
+        for record in own:
+            if "refused" not in record:
+                tally.add(Tally(dict(record["right"]), dict(record["of"])))
+        refused = sum("refused" in record for record in own)
+        found[name] = {"clips": len(own) - refused, "refused": refused, **tally.shares()}
+    return found
+
+
+def figures_of(records: Sequence[dict[str, Any]], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Rank correlation of speed with the motion score, and how far Korean is below English."""
+    figures: dict[str, float] = {}
+    timed = [r for r in records if r["row"].startswith("speed") and r.get("speed") is not None]
+    scores = sorted({r["settings"]["motion_score"] for r in timed})
+    if len(scores) > 1:
+        means = [float(np.mean([r["speed"] for r in timed if r["settings"]["motion_score"] == s])) for s in scores]
+        figures |= {f"speed at motion {score}": mean for score, mean in zip(scores, means, strict=True)}
+        figures["rank correlation of mean speeds"] = rank_correlation(scores, means)
+        pairs = [(r["settings"]["motion_score"], r["speed"]) for r in timed]
+        figures["rank correlation of all clips"] = rank_correlation(*zip(*pairs, strict=True))
+    english, korean = rows.get("languages English"), rows.get("languages Korean")
+    if english and korean:
+        figures |= {
+            f"Korean below English, {m}": english[m] - korean[m] for m in MOVING if m in english and m in korean
+        }
+    return figures
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's: the correlation of ranks, equal values sharing the mean of theirs; 0 where all are equal."""
+    ranks = [_ranks(np.asarray(values, float)) for values in (first, second)]
+    if any(np.ptp(values) == 0 for values in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = ((ends - counts + 1 + ends) / 2)[place]
+    return ranks
+
+
+def short_of(rows: dict[str, dict[str, Any]], figures: dict[str, float]) -> list[str]:
+    """What is below its floor, in words; empty where all holds."""
+    below = []
+    for name, shares in rows.items():
+        floor = FLOORS.get(name.split()[0])
+        for measure in MEASURES:
+            if floor is not None and shares.get(measure, 1.0) < floor:
+                below.append(f"{name}: {measure} {shares[measure]:.0%}, floor {floor:.0%}")
+    correlation = figures.get("rank correlation of mean speeds")
+    if correlation is not None and correlation < CORRELATION:
+        below.append(f"speed: rank correlation {correlation:.2f}, floor {CORRELATION}")
+    for name, points in figures.items():
+        if name.startswith("Korean") and points > POINTS + 1e-9:
+            below.append(f"{name}: {100 * points:.0f} points, at most {100 * POINTS:.0f}")
+    return below
+
+
+class Results:
+    """What was made so far, in a file.
+
+    Raises:
+        ValueError: the file is of other weights, prompts or settings.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path, self.header = path, header
+        self.records: dict[str, dict[str, Any]] = {}
+        if not path.exists():
+            return
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told.get("header") != header:
+            raise ValueError(
+                f"{path} was made with {told.get('header')}, expected {header}; name another file by --json."
+            )
+        self.records = told["cases"]
+
+    def add(self, name: str, record: dict[str, Any]) -> None:
+        """Keep a case, and write all of them."""
+        self.records[name] = record
+        self.write({})
+
+    def write(self, report: dict[str, Any]) -> None:
+        """Replace the file at once."""
+        text = json.dumps({"header": self.header, **report, "cases": self.records}, ensure_ascii=False, indent=1)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, self.path)
+
+
+def header_of(model: str, more: dict[str, Any], self_check: bool) -> dict[str, Any]:
+    """What all cases of a file have in common."""
+    prompts = hashlib.sha256(PROMPTS.read_bytes()).hexdigest()
+    if self_check:
+        return {"rendered": True, "prompts": prompts}
+    from opensora.checkpoint import identity
+    from opensora.pipelines.bundle import find_bundle
+
+    weights = {role: identity.fingerprint(path) for role, path in find_bundle(model).weights().paths().items()}
+    return {"model": model, "weights": weights, "prompts": prompts, "settings": more}
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Judge clips of other shapes, lengths, loops, speeds and languages.")
+    parser.add_argument("--only", nargs="+", choices=list(sections()), default=list(sections()), help="some sections")
+    parser.add_argument("--limit", type=int, help="only the first N prompts of each section")
+    parser.add_argument("--model", default="tiny", help="preset to judge")
+    parser.add_argument("--self-check", action="store_true", help="judge rendered ground truth; generates nothing")
+    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
+                        help="another setting of generate_video; such figures are not the benchmark's")  # fmt: skip
+    parser.add_argument(
+        "--json", type=Path, default=Path("breadth.json"), help="results; an existing file is gone on with"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None, make: Make | None = None) -> dict[str, Any]:
+    """Make and judge what is missing, print the rows and write everything; returns the report."""
+    options = parse(arguments)
+    more, judged = dict(options.set), sections()
+    results = Results(options.json, header_of(options.model, more, options.self_check))
+    make = make or (rendered if options.self_check else generated(options.model, more))
+    wanted = list(cases(options.only, options.limit))
+    for number, case in enumerate(wanted, start=1):
+        if case.name not in results.records:
+            results.add(case.name, judge(case, make, judged[case.section]))
+            record = results.records[case.name]
+            print(f"[{number}/{len(wanted)}] {case.name}: {record.get('seen') or record['refused']}", flush=True)
+    records = [results.records[case.name] for case in wanted]
+    rows = rows_of(records)
+    figures = figures_of(records, rows)
+    report = {"rows": rows, "figures": figures, "short": short_of(rows, figures)}
+    results.write(report)
+    for name, shares in rows.items():
+        told = "  ".join(f"{m} {shares[m]:6.1%}" for m in MEASURES if m in shares)
+        print(
+            f"{name:26}{shares['clips']:4} clips  {told}"
+            + (f"  {shares['refused']} refused" if shares["refused"] else "")
+        )
+    print("\n".join(f"{name}: {value:.3f}" for name, value in figures.items()))
+    print("\n".join(["Below the floor:", *report["short"]]) if report["short"] else "Nothing is below its floor.")
+    return report
+
+
+if __name__ == "__main__":
+    main()

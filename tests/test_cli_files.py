@@ -12,6 +12,7 @@ from pipelines.bundles import write_bundle
 from typer.testing import CliRunner, Result
 
 from opensora.cli import app
+from opensora.commands import files
 from opensora.pipelines.build import release_models
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.video import generate
@@ -60,6 +61,10 @@ def test_show_prints_settings_versions_hashes_and_what_is_needed(clip: Path) -> 
     assert "name the folder as the model." in text
     told = json.loads(run("show", clip, "--as", "json").stdout)
     assert told["settings"]["seed"] == 5 and set(told["given"]["reference_image"]) == {"sha256", "frames"}
+
+
+def test_a_file_cannot_speak_to_the_terminal() -> None:
+    assert files._inert("a \x1b]0;title\x07\n\x9b2J 공 👨\u200d👩") == "a \\x1b]0;title\\x07\n\\x9b2J 공 👨\u200d👩"
 
 
 def test_show_prints_text_to_run_elsewhere_and_writes_the_picture(clip: Path, folder: Path) -> None:

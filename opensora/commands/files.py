@@ -2,6 +2,7 @@
 
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -161,7 +162,7 @@ def _bad_names() -> Iterator[None]:
 def _lines(recorded: "Recorded") -> list[str]:
     """The record for people."""
     settings, plan = recorded.record["settings"], recorded.record["plan"]
-    lines = [str(settings.get("prompt", "")), ""]
+    lines = [_inert(str(settings.get("prompt", ""))), ""]
     if recorded.shows:
         lines = [f"This is {recorded.shows}, of a clip with these settings.", *lines]
     lines += [f"{name:22}{_short(value)}" for name, value in sorted(settings.items()) if name not in NOT_SHOWN]
@@ -182,8 +183,13 @@ def _lines(recorded: "Recorded") -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _inert(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _inert(text: str) -> str:
+    """Text of a file that somebody else may have made, without letters that a terminal would obey."""
+    return "".join(c if c == "\n" or unicodedata.category(c) != "Cc" else repr(c)[1:-1] for c in text)
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ TEXT_DTYPES = ("fp32", "bf16", "int8", "nf4")
 DYNAMIC = "dynamic"
 """Motion score that a language model chooses for the prompt."""
 
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # what terminals obey, halves of letters
 _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|f|frames?)\s*", re.IGNORECASE)
 
 
@@ -206,7 +207,7 @@ class GenerationRequest:
                 raise RequestError(name, say("text.kind", field=named(name), got=type(text).__name__))
             if len(text) > MAX_PROMPT:
                 raise RequestError(name, say("text.long", field=named(name), count=len(text), most=MAX_PROMPT))
-            if "\0" in text or (not text.isascii() and re.search("[\ud800-\udfff]", text)):
+            if _NO_TEXT.search(text):
                 raise RequestError(name, say("text.odd", field=named(name)))
         if not self.prompt.strip():
             raise RequestError("prompt", say("prompt.none"))

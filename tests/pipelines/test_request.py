@@ -123,6 +123,8 @@ def test_lengths_are_exact(length: str | int, frames: int) -> None:
     [
         ({"prompt": "  "}, "prompt", "describe what"),
         ({"prompt": "x" * 4001}, "prompt", "at most 4000"),
+        ({"prompt": "a \x1b]0;title\x07 ball"}, "prompt", "no text"),
+        ({"negative_prompt": "a\x00"}, "negative_prompt", "no text"),
         ({"length": "16s"}, "length", "15 seconds"),
         ({"length": "-1f"}, "length", "write seconds as 2s"),
         ({"length": 0}, "length", "from 1 frame"),

@@ -26,7 +26,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-WAIT = 60_000
+WAIT = 120_000
 """Milliseconds that anything may take on a slow, busy core; a generation of 17 frames and 4 steps, for one."""
 expect.set_options(timeout=WAIT)
 

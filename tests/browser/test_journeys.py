@@ -9,7 +9,7 @@ from browser.conftest import WAIT, Server, Visit
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 SECTIONS = ("#advanced", "#several", "#presets", "#models")

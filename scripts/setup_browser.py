@@ -25,7 +25,7 @@ def say(message: str) -> None:
 def runs(path: str) -> bool:
     """Whether the program at `path` starts and calls itself by a version (a snap stub does not)."""
     try:
-        return subprocess.run([path, "--version"], capture_output=True, timeout=30, check=False).returncode == 0
+        return subprocess.run([path, "--version"], capture_output=True, timeout=120, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

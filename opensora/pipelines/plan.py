@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from opensora.acceleration.offload import Offload
+from opensora.pipelines.bf16 import processor_prefers_bf16
 from opensora.sentences import say
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -91,13 +92,12 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 faster than in float32."""
+    """Whether the device computes in bfloat16 faster than in float32; of a processor it is measured, once."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "mps":
         return int((platform.mac_ver()[0] or "0").split(".")[0]) >= 14
-    features = _cpu_features()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return processor_prefers_bf16(device_name(device))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -3,6 +3,7 @@
 It is plain ASGI around the whole application, so nothing that is mounted later can forget to ask it.
 """
 
+import math
 import re
 import socket
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ from opensora.server.errors import ApiError
 from opensora.server.rates import RateLimits, network
 from opensora.server.sessions import Identity, Sessions
 from opensora.server.settings import ServerSettings, is_loopback
+from opensora.server.uploads import MAX_BODY
 from opensora.server.users import UsersError
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -74,7 +76,7 @@ class Guard:
                 raise ApiError(404, "not_found", "There is nothing at this address.")
             identity = await run_in_threadpool(self._identify, headers)
             self._check_origin(scope, headers, identity)
-            self._check_rate(scope, identity)
+            self._check_rate(scope, headers, identity)
             if identity is None and not self._is_open(path):
                 if self._sessions.users is not None and _wants_page(scope, headers):
                     target = path + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
@@ -90,6 +92,7 @@ class Guard:
         state = scope.setdefault("state", {})
         state["identity"] = identity
         state["person"] = identity.owner if identity is not None and identity.user is not None else None
+        state["admin"] = identity is not None and identity.admin
         await self._app(scope, receive, send)
 
     def _identify(self, headers: Headers) -> Identity | None:
@@ -149,7 +152,7 @@ class Guard:
             "it pass the Host header on, or start the server with --allow-host NAME.",
         )
 
-    def _check_rate(self, scope: Scope, identity: Identity | None) -> None:
+    def _check_rate(self, scope: Scope, headers: Headers, identity: Identity | None) -> None:
         path = scope["path"]
         address = network((scope.get("client") or ("", 0))[0])
         who = address if identity is None else identity.owner
@@ -159,6 +162,7 @@ class Guard:
             self._rates.check("requests", who)
         if scope["method"] == "POST" and HEAVY_PATHS.fullmatch(path):
             self._rates.check("heavy", who)
+            self._rates.check("megabytes", who, _megabytes(headers))
 
     def _with_headers(self, send: Send) -> Send:
         async def sending(message: Message) -> None:
@@ -182,6 +186,13 @@ def _security_headers(settings: ServerSettings) -> dict[str, str]:
     if not settings.framed_by:
         headers |= {"X-Frame-Options": "SAMEORIGIN", "Cross-Origin-Opener-Policy": "same-origin"}
     return headers
+
+
+def _megabytes(headers: Headers) -> int:
+    """Size of a body, rounded up; the largest that is taken where it is not said."""
+    told = headers.get("content-length", "")
+    size = int(told) if told.isascii() and told.isdecimal() and len(told) < 16 else MAX_BODY
+    return max(1, math.ceil(min(size, MAX_BODY) / 2**20))
 
 
 def _hostname(host: str) -> str:

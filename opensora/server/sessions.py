@@ -28,6 +28,8 @@ class Identity:
     """Name of the user; ``None`` for a program of this machine."""
     by_key: bool = False
     """Whether an API key was shown; no page can make a browser do that."""
+    admin: bool = False
+    """Whether this person may change what is installed: an administrator, or the only one at this machine."""
 
 
 class Sessions:
@@ -40,7 +42,8 @@ class Sessions:
 
     def __init__(self, settings: ServerSettings, kept: KeptSecrets) -> None:
         self.users = None if settings.users is None else Users(settings.users)
-        self._local = Identity(kept.local_owner) if self.users is None and settings.local else None
+        alone = self.users is None and settings.local
+        self._local = Identity(kept.local_owner, admin=not settings.framed_by) if alone else None
         self._signer = URLSafeTimedSerializer(kept.session, salt="opensora-session")
 
     def identify(self, headers: Headers) -> Identity | None:
@@ -54,11 +57,11 @@ class Sessions:
             user = None if self.users is None else self.users.by_key(key.strip())
             if user is None:
                 raise ApiError(401, "authentication", "This API key is not known here; make a new one.")
-            return Identity(user.owner, user.name, by_key=True)
+            return Identity(user.owner, user.name, by_key=True, admin=user.admin)
         if self.users is None:
             return self._local
         user = self._of_cookie(headers)
-        return None if user is None else Identity(user.owner, user.name)
+        return None if user is None else Identity(user.owner, user.name, admin=user.admin)
 
     def cookie(self, user: User) -> str:
         """Value of the cookie of somebody who just logged in."""

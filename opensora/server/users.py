@@ -51,6 +51,8 @@ class User:
     owner: str = field(repr=False)
     """Owner of the jobs."""
     keys: tuple[ApiKey, ...] = field(default=(), repr=False)
+    admin: bool = False
+    """Whether this person may change what is installed on the server, such as download models."""
 
     @property
     def stamp(self) -> str:
@@ -106,6 +108,15 @@ class Users:
                 User(name, hashed, secrets.token_urlsafe(24)) if before is None else replace(before, password=hashed)
             )
             return users[name]
+
+    def set_admin(self, name: str, admin: bool) -> None:
+        """Make a user an administrator, or no longer.
+
+        Raises:
+            UsersError: there is none of that name.
+        """
+        with self._changing() as users:
+            users[name] = replace(_known(users, name), admin=admin)
 
     def remove(self, name: str) -> None:
         """Remove a user with all keys; jobs stay where they are.

@@ -56,13 +56,25 @@ def remove(name: Name, file: File = USERS) -> None:
         typer.echo(f"{name} is removed.")
 
 
+@app.command()
+def admin(
+    name: Name,
+    file: File = USERS,
+    revoke: Annotated[bool, typer.Option("--revoke", help="No longer.")] = False,
+) -> None:
+    """Let a user change what is installed on the server: download models on the page."""
+    with _Sentences():
+        _open(file).set_admin(name, not revoke)
+        typer.echo(f"{name} is {'no longer ' if revoke else ''}an administrator.")
+
+
 @app.command("list")
 def list_users(file: File = USERS) -> None:
     """List the users and the ids of their keys."""
     with _Sentences():
         for user in _open(file).all().values():
             keys = ", ".join(key.id for key in user.keys) or "none"
-            typer.echo(f"{user.name}  keys: {keys}")
+            typer.echo(f"{user.name}  keys: {keys}{'  administrator' if user.admin else ''}")
 
 
 def _open(file: Path) -> "Users":

@@ -20,7 +20,8 @@ from opensora.pipelines.image_first import bundles
 from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
 from opensora.ui import fields, history, render, restore, several, waiting
 from opensora.ui.browser import Browser, identity, job_of, owner_of, words_of
-from opensora.ui.model_list import Checks, listed, self_test
+from opensora.ui.model_acts import Models
+from opensora.ui.model_list import listed
 from opensora.ui.said import problem
 from opensora.ui.several import Several, batch_of
 from opensora.ui.wildcards import expand
@@ -50,7 +51,10 @@ class Handlers:
     """Handlers bound to one job queue."""
 
     queue: JobQueue
-    checks: Checks = field(default_factory=Checks)
+    models: Models = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.models = Models(self.queue)
 
     @property
     def several(self) -> Several:
@@ -163,8 +167,8 @@ class Handlers:
             case "promote":
                 return self.several.promote(browser, job_id)
         if act == "self-test":
-            request = servable(GenerationRequest(**self_test(str(getattr(event, "name", "")))))
-            return {**browser, "job": self.queue.submit(request, owner), "batch": None}
+            begun = self.models.tests.begin(str(getattr(event, "name", "")), owner)
+            return {**browser, "job": begun, "batch": None}
         view = self.queue.view(job_id, owner)
         if view is None or view.state is not JobState.DONE:
             return browser
@@ -173,11 +177,11 @@ class Handlers:
         kept = [*again_of(browser).items(), (new, view.id)][-REMEMBERED:]
         return {**browser, "job": new, "batch": None, "again": dict(kept)}
 
-    def check(self, browser: Browser | None, event: gr.EventData | None = None) -> tuple[Any, str]:
-        """Look at a model's files where that was asked for; returns the timer of the list, and the list."""
-        if event is not None and str(event.act) == "check":
-            self.checks.begin(str(getattr(event, "name", "")))
-        return gr.Timer(active=self.checks.busy), listed(words_of(browser), self.checks)
+    def check(self, browser: Browser | None, admin: bool, event: gr.EventData | None = None) -> tuple[Any, str]:
+        """Do with a model what was asked for; returns the timer of the list, and the list."""
+        w, act, name = words_of(browser), str(getattr(event, "act", "")), str(getattr(event, "name", ""))
+        refused = self.models.act(w, act, name, admin)
+        return gr.Timer(active=self.models.busy), listed(w, self.models, admin, refused)
 
     def _change(self, act: str, job_id: str, owner: str) -> None:
         """Change something about a job; nothing where its owner has none of that id, or it is past that."""

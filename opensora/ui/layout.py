@@ -14,7 +14,7 @@ from opensora.ui.events import CLICKS, LATEST, NOTHING, QUIET, TO_COMPOSER, TO_R
 from opensora.ui.fields import FIELDS, FOLLOWING
 from opensora.ui.handlers import Handlers
 from opensora.ui.labels import Labels
-from opensora.ui.people import answering, own, pressed
+from opensora.ui.people import answering, managing, own, pressed
 from opensora.ui.screen import Screen, add_screen
 from opensora.ui.wildcards import surprise
 from opensora.ui.words import ENGLISH
@@ -249,12 +249,11 @@ class Page:
     def connect_models(self, section: Any, models: Any, checking: Any) -> None:
         """The list of models: looked at when it is unfolded, and while files are checked."""
         shown = [checking, models]
-        section.expand(self.acts.check, self.browser, shown, **QUIET)
-        checking.tick(self.acts.check, self.browser, shown, **QUIET)
-        models.click(pressed(self.acts.check), self.browser, shown, **QUIET)
-        models.select(pressed(self.acts.act), [self.browser, self.shown], self.acted, **QUIET).then(
-            js=TO_RESULT, **QUIET
-        )
+        check = managing(self.acts.check)
+        for event in (section.expand, checking.tick, models.click):
+            event(check, self.browser, shown, **QUIET)
+        chosen = models.select(pressed(self.acts.act), [self.browser, self.shown], self.acted, **QUIET)
+        chosen.then(check, self.browser, shown, **QUIET).then(js=TO_RESULT, **QUIET)
 
     def connect_inputs(self) -> None:
         """Dependent inputs, the crops and the cost follow every change."""

@@ -1,70 +1,56 @@
-"""HTML of the models: what is here, how large, what it takes, whether its files are whole, and a test clip."""
+"""HTML of the models: what is here, how large, whether its files are whole, downloads, and what self-tests found."""
 
-import threading
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from opensora.models import zoo
-from opensora.pipelines.doctor import SELF_TEST
+from opensora.pipelines.self_test import LEAST, Finding, Verdict
 from opensora.ui import choices, said
+from opensora.ui.model_acts import Models
+from opensora.ui.model_downloads import Phase, Status
 from opensora.ui.said import button
 from opensora.ui.words import Words
 
-
-class Checks:
-    """Looks at the hashes of models, each in a thread of its own: of 25 GB that takes a minute."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._verdicts: dict[str, str | None] = {}
-
-    def begin(self, name: str) -> None:
-        """Look at a model, unless that is being done."""
-        if name not in zoo.PRESETS:
-            return
-        with self._lock:
-            if name in self._verdicts and self._verdicts[name] is None:
-                return
-            self._verdicts[name] = None
-        threading.Thread(target=self._look, args=(name,), name=f"opensora-check-{name}", daemon=True).start()
-
-    def _look(self, name: str) -> None:
-        try:
-            zoo.weights(zoo.PRESETS[name])
-            verdict = ""
-        except ValueError as error:
-            verdict = str(error)
-        except OSError as error:
-            verdict = f"The files cannot be read: {error.strerror}."
-        with self._lock:
-            self._verdicts[name] = verdict
-
-    def state(self, w: Words, name: str) -> str:
-        """What is known of a model's files; nothing before a look."""
-        with self._lock:
-            if name not in self._verdicts:
-                return ""
-            verdict = self._verdicts[name]
-        if verdict is None:
-            return w("models.checking")
-        return verdict or w("models.whole")
-
-    @property
-    def busy(self) -> bool:
-        """Whether a look is going on."""
-        with self._lock:
-            return None in self._verdicts.values()
+SMALL = "os-button os-small"
+PHASES = {
+    Phase.WAITING: "fetch.waiting",
+    Phase.RUNNING: "fetch.running",
+    Phase.CHECKING: "fetch.checking",
+    Phase.PAUSED: "fetch.paused",
+    Phase.FAILED: "fetch.failed",
+    Phase.DONE: "fetch.done",
+}
+FOUND = {
+    Finding.AS_RECORDED: "test.recorded",
+    Finding.OTHER: "test.other",
+    Finding.STALE: "test.stale",
+    Finding.FIRST: "test.first",
+    Finding.AS_BEFORE: "test.before",
+    Finding.CHANGED: "test.changed",
+}
 
 
-def listed(w: Words, checks: Checks) -> str:
-    """Every model with what can be done about it."""
-    return f"<ul class='os-queue'>{''.join(_row(w, preset, checks) for preset in zoo.PRESETS.values())}</ul>"
+def listed(w: Words, models: Models, admin: bool, problem: str = "") -> str:
+    """Every model with what can be done about it.
+
+    Args:
+        admin: whether whoever looks may change what is installed; nobody else is told where files lie.
+        problem: why what was asked for last was refused.
+    """
+    rows = "".join(_row(w, preset, models, admin) for preset in zoo.PRESETS.values())
+    note = f"<p class='os-note' role='alert'>{escape(problem)}</p>" if problem else ""
+    return f"<ul class='os-queue'>{rows}</ul>{note}"
 
 
-def self_test(model: str) -> dict[str, Any]:
-    """Settings of the clip that shows that a model works."""
-    return {**SELF_TEST, "model": model}
+def tested(w: Words, verdict: Verdict) -> str:
+    """What a self-test found, as sentences."""
+    values = {"ratio": "", "least": f"{LEAST:.0f}"}
+    if verdict.decibels is not None:
+        values["ratio"] = w("test.equal.ratio") if verdict.decibels == float("inf") else f"{verdict.decibels:.1f} dB"
+    text = w(FOUND[verdict.finding]).format(**values)
+    if verdict.equal is None:
+        return text
+    return f"{text} {w('test.equal') if verdict.equal else w('test.unequal')}"
 
 
 def size_of(folder: Path) -> int:
@@ -72,18 +58,54 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _row(w: Words, preset: zoo.Preset, checks: Checks) -> str:
-    state = zoo.status(preset)
+def _row(w: Words, preset: zoo.Preset, models: Models, admin: bool) -> str:
+    state, fetched = zoo.status(preset), models.downloads.status(preset)
     weight = f" · {said.size(size_of(state.where))}" if preset.bundled and state.installed else ""
-    told = checks.state(w, preset.name)
-    tools = ""
-    if state.installed:
-        tools = button(w("models.check"), "os-button os-small", act="check", name=preset.name)
-        tools += button(w("models.test"), "os-button os-small", act="self-test", fill="1", name=preset.name)
-    how = "" if state.installed else f"<span class='os-faint'>{escape(w.tell(zoo.how_to_get(preset)))}</span>"
-    found = f"<span role='status'>{escape(told)}</span>" if told else ""
+    told = [text for text in (models.checks.state(w, preset.name), models.tests.state(w, preset.name)) if text]
+    tools, below = "", ""
+    if state.installed and (fetched is None or not fetched.phase.busy):
+        tools = button(w("models.check"), SMALL, act="check", name=preset.name)
+        tools += button(w("models.test"), SMALL, act="self-test", name=preset.name)
+        where = f"<span class='os-faint os-path'>{escape(str(state.where))}</span>" if admin else ""
+    else:
+        where = "" if fetched else f"<span class='os-faint'>{escape(w.tell(zoo.how_to_get(preset)))}</span>"
+        if fetched is None and not preset.bundled:
+            tools = button(w("fetch.begin"), SMALL, act="download", name=preset.name)
+        elif fetched is not None:
+            tools, below = _fetch_tools(w, preset.name, fetched), _progress(w, fetched)
+    found = "".join(f"<span role='status'>{escape(text)}</span>" for text in told)
     return (
-        f"<li class='os-waits'><div class='os-waits-what'><strong>{escape(preset.title)}</strong>"
-        f"<span class='os-faint'>{escape(choices.whereabouts(w, preset))}{weight}</span>{how}{found}</div>"
-        f"<div class='os-row'>{tools}</div></li>"
+        f"<li class='os-waits os-model'><div class='os-waits-what'><strong>{escape(preset.title)}</strong>"
+        f"<span class='os-faint'>{escape(choices.whereabouts(w, preset))}{weight}</span>{where}{found}{below}</div>"
+        f"<div class='os-row os-model-tools'>{tools}</div></li>"
+    )
+
+
+def _fetch_tools(w: Words, name: str, fetched: Status) -> str:
+    """Buttons of a download."""
+    if fetched.phase.busy:
+        if fetched.stopping:
+            return f"<span class='os-faint'>{w('stopping')}</span>"
+        first = button(w("do.pause"), SMALL, act="pause-download", name=name)
+    elif fetched.phase is Phase.DONE:
+        return ""
+    else:
+        first = button(w("do.resume"), SMALL, act="download", name=name)
+    return first + button(w("cancel"), SMALL, act="cancel-download", name=name, confirm=w("fetch.sure"))
+
+
+def _progress(w: Words, fetched: Status) -> str:
+    """How far a download is, and what went wrong with it."""
+    total = max(fetched.total, 1)
+    share = min(1.0, fetched.done / total)
+    facts = [w(PHASES[fetched.phase]), w("fetch.bytes", done=said.size(fetched.done), total=said.size(fetched.total))]
+    if fetched.speed:
+        facts.append(w("fetch.speed", speed=said.size(round(fetched.speed))))
+    if fetched.phase is Phase.RUNNING and (left := fetched.seconds_left) is not None:
+        facts.append(w("left", time=said.seconds(w, left)))
+    wrong = f"<span role='alert'>{escape(w.tell(fetched.error))}</span>" if fetched.error else ""
+    return (
+        f"<div class='os-bar' role='progressbar' aria-label='{w('fetch.running')}' aria-valuemin='0' "
+        f"aria-valuemax='100' aria-valuenow='{round(100 * share)}'><i style='width:{100 * share:.1f}%'></i></div>"
+        f"<span class='os-faint os-numbers'>{' · '.join(facts)}</span>{wrong}"
     )

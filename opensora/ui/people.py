@@ -17,6 +17,12 @@ def person_of(request: gr.Request) -> str | None:
     return person if isinstance(person, str) else None
 
 
+def admin_of(request: gr.Request) -> bool:
+    """Whether somebody may change what is installed on the server; nobody where the server does not say."""
+    state = getattr(getattr(request, "request", None), "state", None)
+    return getattr(state, "admin", False) is True
+
+
 def own(browser: Browser | None, request: gr.Request) -> Browser | None:
     """The browser's state with the person who logged in as owner, whatever the browser says."""
     person = person_of(request)
@@ -28,6 +34,15 @@ def answering(handler: Handler) -> Handler:
 
     def answer(request: gr.Request, browser: Browser | None, *values: Any) -> Any:
         return handler(own(browser, request), *values)
+
+    return answer
+
+
+def managing(handler: Handler) -> Handler:
+    """As :func:`pressed`, for a handler that is also told whether that person may change what is installed."""
+
+    def answer(request: gr.Request, event: gr.EventData, browser: Browser | None, *values: Any) -> Any:
+        return handler(own(browser, request), *values, admin_of(request), event)
 
     return answer
 

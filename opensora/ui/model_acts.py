@@ -1,0 +1,167 @@
+"""What is done with models on the page: their files are looked at, downloaded, and tried with a known clip."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from opensora.jobs.queue import JobQueue, JobState
+from opensora.models import zoo
+from opensora.pipelines import self_test
+from opensora.pipelines.image_first import bundles
+from opensora.pipelines.request import require_weights
+from opensora.pipelines.self_test import Verdict
+from opensora.ui.model_downloads import Downloads
+from opensora.ui.words import Words
+
+
+class Checks:
+    """Looks at the hashes of models, each in a thread of its own: of 25 GB that takes a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._verdicts: dict[str, str | None] = {}
+
+    def begin(self, name: str) -> None:
+        """Look at a model, unless that is being done."""
+        if name not in zoo.PRESETS:
+            return
+        with self._lock:
+            if name in self._verdicts and self._verdicts[name] is None:
+                return
+            self._verdicts[name] = None
+        threading.Thread(target=self._look, args=(name,), name=f"opensora-check-{name}", daemon=True).start()
+
+    def _look(self, name: str) -> None:
+        try:
+            zoo.weights(zoo.PRESETS[name])
+            verdict = ""
+        except ValueError as error:
+            verdict = str(error)
+        except OSError as error:
+            verdict = f"The files cannot be read: {error.strerror}."
+        with self._lock:
+            self._verdicts[name] = verdict
+
+    def state(self, w: Words, name: str) -> str:
+        """What is known of a model's files; nothing before a look."""
+        with self._lock:
+            if name not in self._verdicts:
+                return ""
+            verdict = self._verdicts[name]
+        if verdict is None:
+            return w("models.checking")
+        return w.tell(verdict) or w("models.whole")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a look is going on."""
+        with self._lock:
+            return None in self._verdicts.values()
+
+
+class Tests:
+    """Follows the clips of self-tests, and compares each with its record when it is there.
+
+    Args:
+        queue: makes them.
+    """
+
+    def __init__(self, queue: JobQueue) -> None:
+        self._queue, self._lock = queue, threading.Lock()
+        self._jobs: dict[str, tuple[str, str]] = {}
+        self._found: dict[str, Verdict | str] = {}
+
+    def begin(self, name: str, owner: str) -> str:
+        """Queue the clip of a model; returns the job's id.
+
+        Raises:
+            RequestError: it cannot be made now.
+        """
+        request = self_test.request_of(name).validated()
+        for bundle in bundles(request):
+            require_weights(bundle)
+        job_id = self._queue.submit(request, owner)
+        with self._lock:
+            self._jobs[name] = job_id, owner
+            self._found.pop(name, None)
+        return job_id
+
+    def state(self, w: Words, name: str) -> str:
+        """What is known of a model's test; nothing before one."""
+        from opensora.ui.model_list import tested
+
+        self._look(name)
+        with self._lock:
+            found = self._found.get(name)
+            running = name in self._jobs
+        if isinstance(found, Verdict):
+            return tested(w, found)
+        return w.tell(found) if found is not None else w("test.running") if running else ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a test goes on."""
+        for name in list(self._jobs):
+            self._look(name)
+        with self._lock:
+            return bool(self._jobs)
+
+    def _look(self, name: str) -> None:
+        """Compare the clip of a test that has ended."""
+        with self._lock:
+            if name not in self._jobs:
+                return
+            job_id, owner = self._jobs[name]
+            view = self._queue.view(job_id, owner)
+            if view is not None and not view.state.finished:
+                return
+            del self._jobs[name]
+            if view is None or view.state is JobState.CANCELLED:
+                return
+            if view.state is JobState.FAILED or not view.files:
+                self._found[name] = view.error or ""
+                return
+            try:
+                made = self_test.taken(view.files[0], view.plan or {})
+                self._found[name] = self_test.examine(zoo.PRESETS[name], made)
+            except (ValueError, KeyError, OSError) as error:
+                self._found[name] = str(error)
+
+
+@dataclass
+class Models:
+    """Everything that goes on about the models of a server, whoever has begun it."""
+
+    queue: JobQueue
+    checks: Checks = field(default_factory=Checks)
+    downloads: Downloads = field(default_factory=Downloads)
+    tests: Tests = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tests = Tests(self.queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the list may change by itself."""
+        return self.checks.busy or self.downloads.busy or self.tests.busy
+
+    def act(self, w: Words, act: str, name: str, admin: bool) -> str:
+        """A button of the list was pressed; returns why it was refused.
+
+        Args:
+            admin: whether whoever pressed it may change what is installed.
+        """
+        if act == "check":
+            self.checks.begin(name)
+            return ""
+        change: dict[str, Any] = {
+            "download": self.downloads.begin,
+            "pause-download": self.downloads.pause,
+            "cancel-download": self.downloads.cancel,
+        }
+        if act not in change:
+            return ""
+        if not admin:
+            return w("fetch.refused", command=f"python -m opensora models --download {name[:60]}")
+        change[act](name)
+        return ""

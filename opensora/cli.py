@@ -15,6 +15,7 @@ import typer
 from opensora import __version__, log
 from opensora.commands import estimate as estimate_command
 from opensora.commands import files
+from opensora.commands import self_test as self_test_command
 from opensora.commands import worker as worker_command
 from opensora.commands.estimate import cost_lines
 from opensora.commands.options import Verbose, folder_or_name, takes_request
@@ -139,16 +140,25 @@ def _is_folder(path: Path) -> bool:
 @app.command()
 def models(
     download: Annotated[str | None, typer.Option(metavar="NAME", help="Download the weights of a preset.")] = None,
+    self_test: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make a known clip of a preset and compare it with its record.")
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="With --self-test: keep the clip as the record.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """List the weights: what is here, what would be downloaded, how large it is."""
+    if record and self_test is None:
+        raise typer.BadParameter("It is for a self-test; give --self-test NAME too.", param_hint="--record")
     log.setup(logging.DEBUG if verbose else logging.ERROR)
     with sentences(verbose):
         from opensora.models import zoo
 
         if download is not None:
             _fetch(zoo.PRESETS.get(download) or zoo.find(download))
+            return
+        if self_test is not None:
+            self_test_command.run(self_test, record)
             return
         if as_json:
             typer.echo(json.dumps([_facts(preset) for preset in zoo.PRESETS.values()], indent=2))

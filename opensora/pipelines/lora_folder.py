@@ -15,6 +15,7 @@ from typing import Any
 from opensora.checkpoint.lora import WEIGHTS, LoraError, open_lora, seems_for
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.loras import Named
+from opensora.sentences import say
 
 VARIABLE = "OPENSORA_LORA_DIR"
 NETWORK_OF = {"1.2": "STDiT3", "1.3": "STDiT3", "2.0": "MMDiT", "flux": "MMDiT"}
@@ -66,21 +67,19 @@ def chosen(entries: Any) -> Named:
         RequestError: a name that is not listed, or something else than names.
     """
     if not isinstance(entries, list | tuple):
-        raise RequestError("loras", f"Got the LoRAs {shown(entries)}; expected a list of names.")
+        raise RequestError("loras", say("loras.names", got=shown(entries)))
     if not entries:
         return ()
     here = {lora.name: lora.path for lora in listed()}
     if not here:
-        raise RequestError("loras", "This server offers no LoRAs; whoever runs it names a folder with --lora-dir.")
+        raise RequestError("loras", say("loras.none"))
     done: list[tuple[str | Path, float]] = []
     for entry in entries:
         told = {"name": entry} if isinstance(entry, str) else entry
         if not isinstance(told, dict) or not isinstance(told.get("name"), str) or set(told) - {"name", "strength"}:
-            said = f'Got the LoRA {shown(entry)}; expected a name, or {{"name": "…", "strength": 1}}.'
-            raise RequestError("loras", said)
+            raise RequestError("loras", say("lora.named", got=shown(entry), form='{"name": "…", "strength": 1}'))
         if told["name"] not in here:
-            names = ", ".join(here)
-            raise RequestError("loras", f"There is no LoRA {shown(told['name'])} here; choose some of {names}.")
+            raise RequestError("loras", say("lora.absent", got=shown(told["name"]), choices=", ".join(here)))
         done.append((here[told["name"]], told.get("strength", 1.0)))
     return tuple(done)
 
@@ -100,10 +99,9 @@ def with_strengths(names: Sequence[str], text: str) -> list[dict[str, Any]]:
     try:
         numbers = [float(word) for word in words]
     except ValueError:
-        raise RequestError("loras", f"Got the strengths {shown(text)}; expected numbers such as 1, 0.8.") from None
+        raise RequestError("loras", say("strengths.form", got=shown(text))) from None
     if len(numbers) > len(names):
-        said = f"Got {len(numbers)} strengths for {len(names)} LoRAs; expected one for each, in the same order."
-        raise RequestError("loras", said)
+        raise RequestError("loras", say("strengths.many", count=len(numbers), loras=len(names)))
     numbers += [1.0] * (len(names) - len(numbers))
     return [{"name": name, "strength": number} for name, number in zip(names, numbers, strict=True)]
 
@@ -116,15 +114,18 @@ def recorded(entries: Any) -> Named | None:
     """
     here = {lora.name: lora.path for lora in listed()}
     found: list[tuple[str | Path, float]] = []
-    for entry in entries if isinstance(entries, list) else [None]:
-        path = here.get(str(entry.get("name"))) if isinstance(entry, dict) else None
-        if path is None or not isinstance(entry.get("strength"), int | float):
+    if not isinstance(entries, list):
+        return None
+    for entry in entries:
+        told = entry if isinstance(entry, dict) else {}
+        path, strength = here.get(str(told.get("name"))), told.get("strength")
+        if path is None or not isinstance(strength, int | float):
             return None
         weights = path / WEIGHTS if path.is_dir() else path
         with weights.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
+            if hashlib.file_digest(file, "sha256").hexdigest() != told.get("sha256"):
                 return None
-        found.append((path, float(entry["strength"])))
+        found.append((path, float(strength)))
     return tuple(found)
 
 

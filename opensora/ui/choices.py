@@ -9,7 +9,8 @@ from opensora.models import zoo
 from opensora.models.text.prompts import MOTION_WORDS, transform_aes
 from opensora.pipelines import lora_folder
 from opensora.pipelines.bundle import of_preset
-from opensora.pipelines.request import CAMERA_MOTIONS, TEXT_DTYPES
+from opensora.pipelines.refine import configured
+from opensora.pipelines.request import CAMERA_MOTIONS, DYNAMIC, TEXT_DTYPES
 from opensora.ui.words import Words
 
 Choice = tuple[str, str]
@@ -148,8 +149,9 @@ def cameras(w: Words) -> list[Choice]:
 
 
 def motions(w: Words) -> list[Choice]:
-    """Motion scores."""
-    return [(w("free"), ""), *((f"{n} · {w(f'score.{word}')}", str(n)) for n, word in MOTION_WORDS.items())]
+    """Motion scores; that a language model chooses one is offered where one is set up."""
+    scores = [(f"{n} · {w(f'score.{word}')}", str(n)) for n, word in MOTION_WORDS.items()]
+    return [(w("free"), ""), *scores, *([(w("motion.dynamic"), DYNAMIC)] if configured() else [])]
 
 
 def aesthetics(w: Words) -> list[Choice]:

@@ -7,7 +7,7 @@ import gradio as gr
 from opensora.models import zoo
 from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError
-from opensora.pipelines.request import GenerationRequest
+from opensora.pipelines.request import DYNAMIC, GenerationRequest
 from opensora.sentences import named, say
 from opensora.ui import choices
 from opensora.ui.words import ENGLISH, Words
@@ -100,7 +100,7 @@ def request_of(values: tuple[Any, ...] | list[Any]) -> GenerationRequest:
         reference_video=video,
         cond_type=cond_type,
         **{k: fields[k] for k in ("model", "resolution", "aspect_ratio", "length")},
-        motion_score=int(motion) if motion else None,
+        motion_score=DYNAMIC if motion == DYNAMIC else int(motion) if motion else None,
         aesthetic_score=float(aesthetic) if aesthetic else None,
         camera_motion=fields["camera_motion"] or None,
         picture_model=fields["picture_model"] or None,
@@ -124,7 +124,8 @@ def values_of(request: GenerationRequest, seed: int | None = None) -> dict[str, 
     """
     values: dict[str, Any] = {name: getattr(request, name, None) for name in FIELDS}
     for name in ("motion_score", "aesthetic_score"):
-        values[name] = "" if values[name] is None else f"{values[name]:g}"
+        score = values[name]
+        values[name] = "" if score is None else score if isinstance(score, str) else f"{score:g}"
     for name in ("camera_motion", "picture_model", "text_dtype"):
         values[name] = values[name] or ""
     strengths = [strength for _, strength in request.loras]

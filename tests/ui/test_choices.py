@@ -6,7 +6,7 @@ import pytest
 
 from opensora.models import zoo
 from opensora.pipelines.request import GenerationRequest, parse_length
-from opensora.ui import choices
+from opensora.ui import choices, fields
 from opensora.ui.words import ENGLISH
 
 
@@ -33,6 +33,17 @@ def test_every_choice_is_accepted_and_reaches_the_text() -> None:
     for label, value in choices.aesthetics(ENGLISH)[1:]:
         request = GenerationRequest("a ball", model="tiny", aesthetic_score=float(value)).validated()
         assert label.split(" · ")[1] in request.texts(request.bundle())[0]
+
+
+def test_motion_by_a_language_model_is_offered_where_one_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENSORA_REFINER", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert "dynamic" not in dict((value, label) for label, value in choices.motions(ENGLISH))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert choices.motions(ENGLISH)[-1][1] == "dynamic"
+    chosen = {**fields.starting("tiny"), "prompt": "a ball", "motion_score": "dynamic"}
+    asked = fields.request_of([chosen.get(name) for name in fields.FIELDS])
+    assert asked.motion_score == "dynamic" and fields.values_of(asked)["motion_score"] == "dynamic"
 
 
 def test_every_model_says_where_it_is_and_what_it_needs() -> None:

@@ -28,6 +28,7 @@ TEXTS: dict[str, str] = {
     "shape.wide": "wide",
     "shape.upright": "upright",
     "motion": "Motion",
+    "motion.dynamic": "Chosen by the language model",
     "camera": "Camera",
     "free": "As the prompt says",
     "camera.static": "Static",

@@ -28,6 +28,7 @@ TEXTS: dict[str, str] = {
     "shape.wide": "가로",
     "shape.upright": "세로",
     "motion": "움직임",
+    "motion.dynamic": "언어 모델이 정함",
     "camera": "카메라",
     "free": "프롬프트대로",
     "camera.static": "고정",

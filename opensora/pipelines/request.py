@@ -236,8 +236,7 @@ class GenerationRequest:
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("text_dtype", self.text_dtype, TEXT_DTYPES)
         if self.offload and self.text_dtype in TEXT_DTYPES[2:]:
-            said = f"A text encoder in {self.text_dtype} stays on its device; choose fp32 or bf16 to offload it."
-            raise RequestError("offload", said)
+            raise RequestError("offload", say("offload.quantised", dtype=self.text_dtype))
         if self.cond_type is not None and not self.is_given():
             what = say("given.video") if self.cond_type.startswith("v2v") else say("given.image")
             raise RequestError("cond_type", say("given.none", kind=self.cond_type, what=what))

@@ -1,9 +1,10 @@
 """What the page offers, as (label, value) pairs, and the values that it starts with."""
 
+import contextlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from opensora.datasets.aspect import aspect_ratios, pixel_size
+from opensora.datasets.aspect import RESOLUTIONS_V2, aspect_ratios, pixel_size
 from opensora.datasets.aspect_v2 import SMALL
 from opensora.models import zoo
 from opensora.models.text.prompts import MOTION_WORDS, transform_aes
@@ -32,15 +33,6 @@ SMALL_FRAMES, SMALL_LENGTH = (1, 17, 33, 65), "33f"
 """The same with small networks of 2.0's design."""
 
 AESTHETICS = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)
-EXAMPLES: list[str] = [
-    "a red ball rolls to the right over a green meadow, rain",
-    "a yellow star spins above the sea",
-    "a blue boat moves left on the sea with waves",
-    "a white bird moves up, snowy mountains, snow",
-    "a purple triangle bounces in the desert",
-    "raining, sea",
-    "빨간 공이 초원에서 오른쪽으로 굴러간다",
-]
 
 
 @dataclass(frozen=True)
@@ -202,11 +194,20 @@ def resolutions(model: str) -> list[Choice]:
     return [(name, name) for name in zoo.PRESETS[model].resolutions]
 
 
-def ratios(w: Words, resolution: str) -> list[Choice]:
-    """Aspect ratios, width:height, with the pixel size."""
+def size(model: str, resolution: str, ratio: str) -> tuple[int, int]:
+    """Height and width in pixels that a model makes."""
+    multiple = 16
+    if resolution in RESOLUTIONS_V2:
+        with contextlib.suppress(ValueError):  # the sentence comes with the cost line and when Generate is pressed
+            multiple = of_preset(zoo.PRESETS[model]).card.size_multiple
+    return pixel_size(resolution, ratio, multiple)
+
+
+def ratios(w: Words, model: str, resolution: str) -> list[Choice]:
+    """Aspect ratios, width:height, with the pixel size that a model makes of them."""
     choices = []
     for ratio in aspect_ratios(resolution):
-        height, width = pixel_size(resolution, ratio)
+        height, width = size(model, resolution, ratio)
         shape = w("shape.square" if height == width else "shape.wide" if width > height else "shape.upright")
         choices.append((f"{ratio} {shape} · {width} × {height}", ratio))
     return choices

@@ -82,12 +82,14 @@ def add_composer(labels: Labels, model: str) -> Composer:
             ENGLISH("generate"), variant="primary", size="lg", elem_id="generate", scale=3, min_width=140
         )
         cancel = gr.Button(ENGLISH("cancel"), size="lg", elem_id="cancel", visible=False, scale=1, min_width=100)
-    refusal = gr.HTML("", elem_id="refusal", js_on_load=None)
+    refusal = gr.HTML("", elem_id="refusal", js_on_load=CLICKS)
     cost = gr.HTML(render.cost_hint(ENGLISH), elem_id="cost", js_on_load=CLICKS)
     with gr.Row(elem_classes="os-pair"):
         lengths = choices.lengths(ENGLISH, offer.frames)
         inputs["length"] = _dropdown(labels, lengths, offer.length, "length", "length")
-        inputs["aspect_ratio"] = _dropdown(labels, choices.ratios(ENGLISH, resolution), "16:9", "aspect", "aspect")
+        inputs["aspect_ratio"] = _dropdown(
+            labels, choices.ratios(ENGLISH, model, resolution), "16:9", "aspect", "aspect"
+        )
     with gr.Row(elem_classes="os-pair"):
         inputs["motion_score"] = _dropdown(labels, choices.motions(ENGLISH), "", "motion", "motion")
         inputs["camera_motion"] = _dropdown(labels, choices.cameras(ENGLISH), "", "camera", "camera")

@@ -12,6 +12,12 @@ LATEST: dict[str, Any] = {**QUIET, "show_progress": "minimal", "trigger_mode": "
 
 TO_RESULT = "() => { if (innerWidth < 820) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
 """On a small screen the result is below the settings: go there."""
+TO_PANEL = (
+    "() => { const top = document.querySelector('#result');"
+    " if (top.getBoundingClientRect().top < 0 || innerWidth < 820)"
+    " top.scrollIntoView({behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth'}) }"
+)
+"""Something is shown that was asked for below: show the panel if it is out of sight."""
 TO_COMPOSER = (
     "() => { const top = document.querySelector('#prompt');"
     " if (top.getBoundingClientRect().top < 0) top.scrollIntoView({behavior: 'smooth'}) }"

@@ -151,7 +151,7 @@ def starting(model: str) -> dict[str, Any]:
 def filled(w: Words, values: dict[str, Any]) -> dict[str, Any]:
     """Updates of all inputs that bring them to these values; choices follow the model, and odd values are offered."""
     updates = of_model(w, values["model"])
-    updates["aspect_ratio"]["choices"] = choices.ratios(w, values["resolution"])
+    updates["aspect_ratio"]["choices"] = choices.ratios(w, values["model"], values["resolution"])
     offered = updates["length"]["choices"]
     if values["length"] not in [value for _, value in offered]:
         updates["length"]["choices"] = [*offered, (str(values["length"]), values["length"])]
@@ -169,7 +169,7 @@ def of_model(w: Words, name: str) -> dict[str, dict[str, Any]]:
     own, offer = choices.defaults(name), choices.offer(name)
     updates: dict[str, dict[str, Any]] = {
         "resolution": {"choices": choices.resolutions(name), "value": resolution},
-        "aspect_ratio": {"choices": choices.ratios(w, resolution), "value": "16:9"},
+        "aspect_ratio": {"choices": choices.ratios(w, name, resolution), "value": "16:9"},
         "steps": {"value": own.steps},
         "guidance": {"value": own.guidance},
         "image_guidance": {"value": own.image_guidance},
@@ -199,7 +199,7 @@ def worded(w: Words, model: str, resolution: str) -> dict[str, list[choices.Choi
     """Choices of the inputs whose labels are words of a language."""
     return {
         "model": choices.models(w),
-        "aspect_ratio": choices.ratios(w, resolution),
+        "aspect_ratio": choices.ratios(w, model, resolution),
         "length": choices.lengths(w, choices.offer(model).frames),
         "motion_score": choices.motions(w),
         "camera_motion": choices.cameras(w),

@@ -18,7 +18,7 @@ from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.models import zoo
 from opensora.pipelines.image_first import bundles
 from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
-from opensora.ui import fields, history, render, restore, several, waiting
+from opensora.ui import examples, fields, history, render, rerun, restore, several, waiting
 from opensora.ui.browser import Browser, identity, job_of, owner_of, words_of
 from opensora.ui.model_acts import Models
 from opensora.ui.model_list import listed
@@ -35,7 +35,7 @@ CONTROLS = 4
 """Timer, Generate, Cancel and search."""
 SCREEN = 1 + len(PARTS) + CONTROLS
 """Number of outputs of :meth:`Handlers.poll`."""
-KEPT = ("query", "most", "pair", "editing")
+KEPT = ("query", "most", "pair", "editing", "example")
 """What of :data:`Shown` a person chose."""
 SHOWING = ("show", "sheet", "stop-batch", "promote", "again", "self-test")
 """Buttons after which another job or batch is shown."""
@@ -43,7 +43,7 @@ REMEMBERED = 20
 """Second runs whose first one a browser remembers."""
 Shown = dict[str, Any]
 """What a page shows already, by part, and what a person looks at: ``query`` and ``most`` of the history, the ``pair``
-that is compared, and ``editing``, the waiting job that Generate replaces."""
+that is compared, ``editing``, the waiting job that Generate replaces, and the ``example`` in the panel."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Handlers:
             job_id = self.queue.submit(request, browser["owner"])
         except RequestError as error:
             return browser, problem(words_of(browser), str(error)), *skipped()
-        return self.queued(browser, shown, job_id)
+        return self.queued(browser, {**shown, "example": None}, job_id)
 
     def _edited(self, browser: Browser, shown: Shown, job_id: str, request: GenerationRequest) -> tuple[Any, ...]:
         w = words_of(browser)
@@ -98,6 +98,9 @@ class Handlers:
                 preview is not started again.
         """
         w, view, sheet = words_of(browser), self.view(browser), batch_of(self.queue, browser)
+        example = examples.present(shown, browser)
+        next_one = view is not None and view.state is JobState.QUEUED and not view.position
+        trouble = self.queue.trouble() if next_one else None
         jobs = self.queue.jobs(owner_of(browser))
         ended = any(job.state.finished for job in jobs)
         busy = any(not job.state.finished for job in jobs)
@@ -106,10 +109,16 @@ class Handlers:
         editing = any(job.id == shown.get("editing") and not job.state.finished for job in jobs)
         new = {
             **shown,
-            "panel": _seen(*sheet) if sheet else "" if view is None else _seen(view),
-            "progress": "" if view is None or sheet else render.progress(w, view),
+            "panel": f"example {example}"
+            if example
+            else _seen(*sheet)
+            if sheet
+            else ""
+            if view is None
+            else _seen(view),
+            "progress": "" if view is None or sheet or example else render.progress(w, view, trouble),
             "announcement": render.announcement(w, view),
-            "waiting": waiting.listed(w, jobs, None if view is None else view.id, shown.get("editing")),
+            "waiting": waiting.listed(w, jobs, None if view is None or example else view.id, shown.get("editing")),
             "history": history.shelf(w, jobs, job_of(browser), history.Look.of(shown)),
             "controls": f"{busy} {present} {stopping} {editing} {ended}",
         }
@@ -118,7 +127,13 @@ class Handlers:
             if new[name] != shown.get(name):
                 parts[place] = new[name]
         if new["panel"] != shown.get("panel"):
-            parts[0] = several.sheet(w, browser, sheet) if sheet else self._panel(w, browser, view)
+            parts[0] = (
+                examples.panel(w, example)
+                if example
+                else several.sheet(w, browser, sheet)
+                if sheet
+                else self._panel(w, browser, view)
+            )
         if new["controls"] == shown.get("controls"):
             return new, *parts, *(gr.skip() for _ in range(CONTROLS))
         return (
@@ -136,6 +151,8 @@ class Handlers:
         before = again_of(browser).get(view.id)
         if before is not None and view.state is JobState.DONE:
             more = restore.compared(w, self.queue.view(before, owner_of(browser)), view) + more
+        if view.state is JobState.DONE:
+            more = rerun.of_file(w, browser, view) + more
         return render.panel(w, view, more)
 
     def act(self, browser: Browser | None, shown: Shown, event: gr.EventData) -> tuple[Any, ...]:
@@ -143,8 +160,10 @@ class Handlers:
         browser = identity(browser)
         act, job_id = str(event.act), str(getattr(event, "job", ""))
         try:
-            if act in SHOWING:
-                browser = self._shown(browser, act, job_id, event)
+            if act == "again-file":
+                browser, shown = rerun.start(self.queue, browser, shown.get("dropped")), {**shown, "example": None}
+            elif act in SHOWING:
+                browser, shown = self._shown(browser, act, job_id, event), {**shown, "example": None}
             elif act in ("more", "compare", "uncompare", "leave"):
                 shown = looked(shown, act, job_id)
             else:
@@ -200,6 +219,19 @@ class Handlers:
                 self.queue.move(job_id, owner, Move(act))
             case "duplicate":
                 self.queue.duplicate(job_id, owner)
+            case "pause-all" | "resume-all" | "clear":
+                self._change_all(act, owner)
+
+    def _change_all(self, act: str, owner: str) -> None:
+        """Pause, resume or remove what of an owner is unfinished; what runs comes last, so that nothing else begins."""
+        jobs = [job for job in self.queue.jobs(owner) if not job.state.finished]
+        for job in sorted(jobs, key=lambda job: (job.state is JobState.RUNNING, -job.position)):
+            if act == "pause-all":
+                self.queue.pause(job.id, owner)
+            elif act == "resume-all":
+                self.queue.resume(job.id, owner)
+            elif job.state is not JobState.RUNNING:
+                self.queue.cancel(job.id, owner)
 
     def cancel(self, browser: Browser | None, shown: Shown) -> tuple[Any, ...]:
         """Ask the job that is shown to stop."""

@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from opensora.sentences import Sentence
 from opensora.ui.words import ENGLISH, Words
 
 Made = TypeVar("Made")
@@ -18,10 +19,10 @@ class Labels:
 
         Args:
             kind: its class, or what makes it.
-            keys: key of the text of each property, such as ``{"label": "prompt"}``.
+            keys: key of the text of each property, such as ``{"label": "prompt"}``, or a sentence.
             options: properties that are the same in every language.
         """
-        return self.remember(kind(**{name: ENGLISH(key) for name, key in keys.items()}, **options), keys)
+        return self.remember(kind(**{name: _text(ENGLISH, key) for name, key in keys.items()}, **options), keys)
 
     def remember(self, component: Made, keys: dict[str, str]) -> Made:
         """Let a component that was made already follow the language."""
@@ -43,8 +44,12 @@ class Labels:
         return [
             {
                 "__type__": "update",
-                **({} if w is None else {name: w(key) for name, key in keys.items()}),
+                **({} if w is None else {name: _text(w, key) for name, key in keys.items()}),
                 **others.get(id(component), {}),
             }
             for component, keys in self._known
         ]
+
+
+def _text(w: Words, key: str) -> str:
+    return w.tell(key) if isinstance(key, Sentence) else w(key)

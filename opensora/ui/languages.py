@@ -25,16 +25,21 @@ def settled(browser: Browser | None, accept: str | None, chosen: str | None = No
     return {**browser, "language": known or words.preferred(accept)}
 
 
-def head(w: Words) -> str:
-    """The name of the page and the switch of languages."""
+def head(w: Words, person: str = "") -> str:
+    """The name of the page, the switch of languages, and the way out for a person who logged in."""
     switch = "".join(
         f"<button type='button' data-act='language' data-language='{code}' lang='{code}' "
         f"aria-pressed='{str(code == w.code).lower()}'>{escape(other.name)}</button>"
         for code, other in LANGUAGES.items()
     )
+    leave = (
+        f"<form class='os-leave' method='post' action='logout'><span>{escape(person)}</span>"
+        f"<button class='os-button os-small'>{w('logout')}</button></form>"
+    )
     return (
-        f"<header><h1>Open-Sora</h1><p>{w('tagline')}</p></header>"
+        f"<header><h1>Open-Sora</h1><p>{w('tagline')}</p></header><div class='os-row os-head-tools'>"
         f"<div class='os-languages' role='group' aria-label='{w('language')}'>{switch}</div>"
+        f"{leave if person else ''}</div>"
     )
 
 
@@ -48,8 +53,8 @@ def keys(w: Words) -> str:
     return f"<details class='os-more'><summary>{w('keys')}</summary><dl class='os-facts'>{rows}</dl></details>"
 
 
-def choose_resolution(browser: Browser | None, resolution: str, ratio: str) -> Any:
+def choose_resolution(browser: Browser | None, model: str, resolution: str, ratio: str) -> Any:
     """Aspect ratios with the pixel sizes of a resolution."""
-    offered = choices.ratios(words_of(browser), resolution)
+    offered = choices.ratios(words_of(browser), model, resolution)
     values = [value for _, value in offered]
     return gr.update(choices=offered, value=ratio if ratio in values else values[0])

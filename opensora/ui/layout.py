@@ -7,15 +7,17 @@ from typing import Any
 import gradio as gr
 
 from opensora.jobs.queue import JobQueue
-from opensora.ui import again, choices, fields, handlers, improve, languages, restore, strip
+from opensora.ui import again, examples, fields, handlers, improve, languages, restore, strip
 from opensora.ui.browser import Browser, words_of
 from opensora.ui.composer import Composer, add_composer
-from opensora.ui.events import CLICKS, LATEST, NOTHING, QUIET, TO_COMPOSER, TO_RESULT
+from opensora.ui.events import CLICKS, LATEST, NOTHING, QUIET, TO_COMPOSER, TO_PANEL, TO_RESULT
 from opensora.ui.fields import FIELDS, FOLLOWING
 from opensora.ui.handlers import Handlers
 from opensora.ui.labels import Labels
-from opensora.ui.people import answering, managing, own, pressed
+from opensora.ui.people import answering, managing, name_of, own, pressed
 from opensora.ui.screen import Screen, add_screen
+from opensora.ui.surroundings import NOTHING as PLAIN
+from opensora.ui.surroundings import Surroundings, add_surroundings
 from opensora.ui.wildcards import surprise
 from opensora.ui.words import ENGLISH
 
@@ -46,7 +48,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def create_demo(queue: JobQueue, default_model: str = "tiny") -> gr.Blocks:
+def create_demo(queue: JobQueue, default_model: str = "tiny", surroundings: Surroundings = PLAIN) -> gr.Blocks:
     """Build the page over a job queue; nothing runs until it is served."""
     acts, labels = Handlers(queue), Labels()
     blocks = gr.Blocks(title="Open-Sora", analytics_enabled=False, delete_cache=(3600, 86400))
@@ -63,13 +65,17 @@ def create_demo(queue: JobQueue, default_model: str = "tiny") -> gr.Blocks:
                 composer = add_composer(labels, default_model)
             with gr.Column(scale=6, min_width=320, elem_classes="os-right", elem_id="result"):
                 screen = add_screen()
-        examples = _examples(labels)
+        with gr.Column(elem_classes="os-left"):
+            labels.make(gr.Markdown, {"value": "examples"}, elem_classes="os-label", elem_id="examples")
+            gallery: Any = gr.HTML(examples.gallery(ENGLISH), elem_id="gallery", js_on_load=CLICKS)
+        add_surroundings(labels, surroundings)
         with labels.make(gr.Accordion, {"label": "models"}, open=False, elem_id="models") as section:
             models: Any = gr.HTML("", elem_id="model-list", js_on_load=CLICKS)
             checking: Any = gr.Timer(1.0, active=False)
         keys: Any = gr.HTML(languages.keys(ENGLISH), elem_id="keys", js_on_load=None)
         page = Page(acts, labels, browser, shown, timer, composer, screen)
-        page.connect_generate(examples)
+        page.connect_generate()
+        page.connect_examples(gallery)
         page.connect_screen()
         page.connect_language(demo, head, chip, keys)
         page.connect_inputs()
@@ -77,17 +83,6 @@ def create_demo(queue: JobQueue, default_model: str = "tiny") -> gr.Blocks:
         page.connect_files()
         page.connect_models(section, models, checking)
     return blocks
-
-
-def _examples(labels: Labels) -> list[tuple[str, Any]]:
-    """Prompts that run on click."""
-    with gr.Column(elem_classes="os-left"):
-        labels.make(gr.Markdown, {"value": "examples"}, elem_classes="os-label", elem_id="examples")
-        with gr.Row(elem_classes="os-examples"):
-            return [
-                (text, gr.Button(text, size="sm", elem_id=f"example-{number}"))
-                for number, text in enumerate(choices.EXAMPLES)
-            ]
 
 
 class Page:
@@ -111,8 +106,18 @@ class Page:
         self.acted = [browser, composer.refusal, *self.screen]
         self.held = gr.State("")
 
-    def connect_generate(self, examples: list[tuple[str, Any]]) -> None:
-        """Generate, Enter, examples and Cancel."""
+    def connect_examples(self, gallery: Any) -> None:
+        """A click on an example shows what was made of it before, and fills in its settings."""
+        chosen = gallery.select(
+            pressed(examples.choose), [self.browser, self.shown], [self.shown, self.held, *self.values], **QUIET
+        )
+        self._filling(chosen)
+        chosen.then(answering(self.acts.poll), [self.browser, self.shown], self.screen, **QUIET).then(
+            js=TO_PANEL, **QUIET
+        )
+
+    def connect_generate(self) -> None:
+        """Generate, Enter and Cancel."""
         submit: dict[str, Any] = {
             "fn": answering(self.acts.generate),
             "inputs": [self.browser, self.shown, *self.values],
@@ -122,9 +127,6 @@ class Page:
         generate: Any = self.composer.generate
         cancel: Any = self.composer.cancel
         prompt = self.inputs["prompt"]
-        for text, button in examples:
-            event = button.click(lambda text=text: text, None, prompt, **QUIET)
-            event.then(**submit).then(js=TO_RESULT, **QUIET)
         for listen in (generate.click, prompt.submit):
             listen(**submit).then(js=TO_RESULT, **QUIET)
         cancel.click(answering(self.acts.cancel), [self.browser, self.shown], self.screen, **QUIET)
@@ -159,34 +161,47 @@ class Page:
 
         def opened(request: gr.Request, browser: Browser | None, model: str, resolution: str) -> list[Any]:
             browser = languages.settled(own(browser, request), request.headers.get("accept-language"))
-            return self._said(browser, {}, model, resolution, built=True)
+            return self._said(browser, {}, model, resolution, name_of(request), built=True)
 
         def switched(
-            browser: Browser | None, shown: dict[str, Any], model: str, resolution: str, event: gr.EventData
+            request: gr.Request,
+            event: gr.EventData,
+            browser: Browser | None,
+            shown: dict[str, Any],
+            model: str,
+            resolution: str,
         ) -> list[Any]:
-            browser = languages.settled(browser, None, str(getattr(event, "language", "")))
-            return self._said(browser, {k: v for k, v in shown.items() if k in handlers.KEPT}, model, resolution)
+            browser = languages.settled(own(browser, request), None, str(getattr(event, "language", "")))
+            kept = {k: v for k, v in shown.items() if k in handlers.KEPT}
+            return self._said(browser, kept, model, resolution, name_of(request))
 
         for event in (
             demo.load(opened, [self.browser, model, resolution], outputs, **QUIET),
-            head.click(pressed(switched), [self.browser, self.shown, model, resolution], outputs, **QUIET),
+            head.click(switched, [self.browser, self.shown, model, resolution], outputs, **QUIET),
         ):
             event.then(None, self.browser, None, js=languages.TELL, **QUIET)
             event.then(self.acts.preflight, [self.browser, *self.values], self.composer.cost, **QUIET)
             event.then(handlers.machine, self.browser, chip, **QUIET)
             event.then(
                 strip.show_crop,
-                [self.browser, *self.images, resolution, self.inputs["aspect_ratio"]],
+                [self.browser, *self.images, model, resolution, self.inputs["aspect_ratio"]],
                 self.composer.strip.crop,
                 **QUIET,
             )
 
     def _said(
-        self, browser: Browser, shown: dict[str, Any], model: str, resolution: str, built: bool = False
+        self,
+        browser: Browser,
+        shown: dict[str, Any],
+        model: str,
+        resolution: str,
+        person: str,
+        built: bool = False,
     ) -> list[Any]:
         """Everything that is words, in the language of the browser.
 
         Args:
+            person: name of who logged in; empty where nobody has to.
             built: the page is as it was built, in English.
         """
         w = words_of(browser)
@@ -197,7 +212,7 @@ class Page:
             said = self.labels.updates(w, {self.inputs[name]: {"choices": offered[name]} for name in offered})
         return [
             browser,
-            languages.head(w),
+            languages.head(w, person),
             languages.keys(w),
             *strip.notes_of(w, model),
             *said,
@@ -232,8 +247,16 @@ class Page:
         refusal, parts = self.composer.refusal, self.composer.presets
         upload: Any = self.composer.upload
         cost: Any = self.composer.cost
-        self._filling(upload.upload(restore.restored, [self.browser, upload], [self.held, *self.values], **QUIET))
+        self._filling(
+            upload.upload(
+                restore.restored, [self.browser, self.shown, upload], [self.shown, self.held, *self.values], **QUIET
+            )
+        )
         self._filling(cost.select(self.acts.fit, [self.browser, *self.values], [self.held, *self.values], **QUIET))
+        answer: Any = refusal
+        answer.click(pressed(self.acts.act), [self.browser, self.shown], self.acted, **QUIET).then(
+            js=TO_RESULT, **QUIET
+        )
         kept = [self.browser, parts["list"]]
         parts["section"].expand(
             lambda browser: restore.presets(words_of(browser), browser), self.browser, parts["list"], **QUIET
@@ -268,10 +291,11 @@ class Page:
 
         chosen = inputs["model"].input(choose_model, [browser, inputs["model"]], following, **QUIET)
         chosen.then(self.acts.preflight, [browser, *self.values], cost, **LATEST)
-        resolution.change(languages.choose_resolution, [browser, resolution, ratio], ratio, **QUIET)
+        model = inputs["model"]
+        resolution.change(languages.choose_resolution, [browser, model, resolution, ratio], ratio, **QUIET)
         for image in self.images:
-            image.change(strip.choose_image, [browser, *self.images, resolution], [ratio, crop], **LATEST)
-        ratio.change(strip.show_crop, [browser, *self.images, resolution, ratio], crop, **LATEST)
+            image.change(strip.choose_image, [browser, *self.images, model, resolution], [ratio, crop], **LATEST)
+        ratio.change(strip.show_crop, [browser, *self.images, model, resolution, ratio], crop, **LATEST)
         for name in FIELDS:
             typed = isinstance(inputs[name], gr.Textbox)
             if name != "model":  # its resolution has to follow first

@@ -23,6 +23,13 @@ def admin_of(request: gr.Request) -> bool:
     return getattr(state, "admin", False) is True
 
 
+def name_of(request: gr.Request) -> str:
+    """Name of who logged in; empty where the server has no login."""
+    identity = getattr(getattr(getattr(request, "request", None), "state", None), "identity", None)
+    name = getattr(identity, "user", None)
+    return name if isinstance(name, str) else ""
+
+
 def own(browser: Browser | None, request: gr.Request) -> Browser | None:
     """The browser's state with the person who logged in as owner, whatever the browser says."""
     person = person_of(request)

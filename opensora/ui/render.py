@@ -1,6 +1,7 @@
 """HTML of the page's large panel: a job in every state. Every value that a person typed is escaped."""
 
 import dataclasses
+import time
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,8 +80,15 @@ def ahead(w: Words, position: int) -> str:
     return w(f"ahead.{position}") if position < 2 else w("ahead.n", count=position)
 
 
-def progress(w: Words, view: JobView) -> str:
-    """Stage, step, seconds left and the bar of an unfinished job; nothing for a finished one."""
+def progress(w: Words, view: JobView, trouble: str | None = None) -> str:
+    """Stage, step, seconds left and the bar of an unfinished job; nothing for a finished one.
+
+    Args:
+        trouble: why the job that is next is not begun, such as a worker that loads the model.
+    """
+    if view.state is JobState.QUEUED and trouble is not None:
+        why = w.tell(trouble)
+        return _bar(why[:1].upper() + why[1:], [_since(w, view)], "", None)
     if view.state is JobState.QUEUED:
         place = f"<span class='os-faint'>{ahead(w, view.position)}</span>"
         return f"<div class='os-row'><span class='os-stage'>{w('waiting')}</span>{place}</div>"
@@ -89,13 +97,22 @@ def progress(w: Words, view: JobView) -> str:
     stage = stage_name(w, view)
     remaining = view.seconds_left_now
     left = "" if remaining is None or view.stopping else w("left", time=seconds(w, remaining))
-    step = w("step", step=view.step, total=view.total) if view.total else ""
-    share = view.step / view.total if view.total else 0.0
-    bar = f"<i style='width:{100 * share:.1f}%'></i>" if view.total else "<i class='os-sweep'></i>"
-    value = f" aria-valuenow='{round(100 * share)}'" if view.total else ""
+    step = w("step", step=view.step, total=view.total) if view.total else "" if left else _since(w, view)
+    return _bar(stage, [step, _held(w, view)], left, view.step / view.total if view.total else None)
+
+
+def _since(w: Words, view: JobView) -> str:
+    """How long a job has been under way; for a wait of which nobody knows how long it will be."""
+    return w("since", time=seconds(w, max(0.0, time.time() - (view.started or view.created))))
+
+
+def _bar(stage: str, facts: list[str], left: str, share: float | None) -> str:
+    """What is done, and a bar: of the share that is done, or one that moves while nobody knows."""
+    bar = "<i class='os-sweep'></i>" if share is None else f"<i style='width:{100 * share:.1f}%'></i>"
+    value = "" if share is None else f" aria-valuenow='{round(100 * share)}'"
+    told = "".join(f"<span class='os-faint'>{fact}</span>" for fact in facts)
     return (
-        f"<div class='os-row'><span class='os-stage'>{escape(stage)}</span><span class='os-faint'>{step}</span>"
-        f"<span class='os-faint'>{_held(w, view)}</span>"
+        f"<div class='os-row'><span class='os-stage'>{escape(stage)}</span>{told}"
         f"<span class='os-faint os-right'>{left}</span></div>"
         f"<div class='os-bar' role='progressbar' aria-label='{escape(stage, quote=True)}' aria-valuemin='0' "
         f"aria-valuemax='100'{value}>{bar}</div>"

@@ -15,7 +15,7 @@ from opensora.pipelines.copy_as import TEXTS
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
 from opensora.sentences import say
-from opensora.ui import fields
+from opensora.ui import fields, rerun
 from opensora.ui.browser import Browser, identity, words_of
 from opensora.ui.fields import FIELDS, PLAIN
 from opensora.ui.picture import clip_file
@@ -29,24 +29,27 @@ KIND = "opensora preset"
 """What a file of settings says that it is."""
 
 
-def restored(browser: Browser | None, path: str | None) -> tuple[Any, ...]:
-    """A file was given: what is to be said of it, and the updates of all inputs."""
+def restored(browser: Browser | None, shown: dict[str, Any], path: str | None) -> tuple[Any, ...]:
+    """A file was given: what the page remembers, what is to be said of it, and the updates of all inputs."""
     from opensora.pipelines.reproduce import read_settings
 
     w = words_of(browser)
     try:
         if path is None:
-            return "", *(gr.skip() for _ in FIELDS)
+            return shown, "", *(gr.skip() for _ in FIELDS)
         if Path(path).suffix.lower() == ".json":
-            return "", *fields.filled(w, preset_of(Path(path))).values()
+            return shown, "", *fields.filled(w, preset_of(Path(path))).values()
         recorded = read_settings(Path(path))
         here = lora_folder.recorded(recorded.record["settings"].get("loras"))
         missing = [need for need in recorded.needs if not (need.field == "loras" and here)]
         values = of_recorded(dataclasses.replace(recorded.request, loras=here or ()))
+        whole = dataclasses.replace(recorded.request, loras=here or ())
+        first = None if missing or recorded.shows else rerun.dropped(Path(path), whole, recorded.record)
     except (RequestError, ValueError) as error:
-        return problem(w, str(error), "restore.refused"), *(gr.skip() for _ in FIELDS)
+        return shown, problem(w, str(error), "restore.refused"), *(gr.skip() for _ in FIELDS)
     needs = "".join(f"<p class='os-note'>{escape(w.tell(need.text))}</p>" for need in missing)
-    return f"<p class='os-note' role='status'>{w('restore.done')}</p>{needs}", *fields.filled(w, values).values()
+    told = f"<p class='os-note' role='status'>{w('restore.done')} {rerun.offer(w, first)}</p>{needs}"
+    return {**shown, "dropped": first}, told, *fields.filled(w, values).values()
 
 
 def of_recorded(request: GenerationRequest) -> dict[str, Any]:
@@ -179,13 +182,4 @@ def compared(w: Words, before: JobView | None, now: JobView) -> str:
     """Whether a clip that was made again is equal, and what was different."""
     if before is None or not before.sha256 or not now.sha256:
         return f"<p class='os-note'>{w('verdict.gone')}</p>"
-    if before.sha256 == now.sha256:
-        return f"<p class='os-note os-good' role='status'>{w('verdict.equal', sha=now.sha256[0][:16])}</p>"
-    old, new = before.plan or {}, now.plan or {}
-    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    reasons = "".join(
-        f"<li>{escape(name)}: {escape(str(old.get(name))[:80])} → {escape(str(new.get(name))[:80])}</li>"
-        for name in changed
-    )
-    why = f"<ul>{reasons}</ul>" if reasons else f" {w('verdict.why')}"
-    return f"<div class='os-note' role='status'>{w('verdict.other')}{why}</div>"
+    return rerun.compared(w, before.sha256[0], before.plan or {}, now, now.plan or {})

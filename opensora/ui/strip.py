@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from PIL import Image
 
-from opensora.datasets.aspect import closest_aspect_ratio, pixel_size
+from opensora.datasets.aspect import closest_aspect_ratio
 from opensora.datasets.confined import read_image
 from opensora.models import zoo
 from opensora.ui import choices, render
@@ -81,7 +81,9 @@ def notes_of(w: Words, model: str) -> list[str]:
     return [unable(w, slot, model) for slot in SLOTS]
 
 
-def choose_image(browser: Browser | None, first: str | None, last: str | None, resolution: str) -> tuple[Any, str]:
+def choose_image(
+    browser: Browser | None, first: str | None, last: str | None, model: str, resolution: str
+) -> tuple[Any, str]:
     """A dropped image picks the closest aspect ratio, the first one before the last; returns it and the crops, or what
     is wrong."""
     w = words_of(browser)
@@ -93,14 +95,16 @@ def choose_image(browser: Browser | None, first: str | None, last: str | None, r
     if leading is None:
         return gr.skip(), ""
     ratio = closest_aspect_ratio(leading.width, leading.height, resolution)
-    return gr.update(value=ratio), _crops(w, pictures, resolution, ratio)
+    return gr.update(value=ratio), _crops(w, pictures, choices.size(model, resolution, ratio), ratio)
 
 
-def show_crop(browser: Browser | None, first: str | None, last: str | None, resolution: str, ratio: str) -> str:
+def show_crop(
+    browser: Browser | None, first: str | None, last: str | None, model: str, resolution: str, ratio: str
+) -> str:
     """The pictures of the crops for another aspect ratio or resolution."""
     w = words_of(browser)
     try:
-        return _crops(w, [_read(first), _read(last)], resolution, ratio)
+        return _crops(w, [_read(first), _read(last)], choices.size(model, resolution, ratio), ratio)
     except ValueError as error:
         return problem(w, str(error), "crop.refused")
 
@@ -109,7 +113,7 @@ def _read(path: str | None) -> Image.Image | None:
     return read_image(path) if path else None
 
 
-def _crops(w: Words, pictures: list[Image.Image | None], resolution: str, ratio: str) -> str:
-    height, width = pixel_size(resolution, ratio)
+def _crops(w: Words, pictures: list[Image.Image | None], size: tuple[int, int], ratio: str) -> str:
+    height, width = size
     places = zip(("first", "last"), pictures, strict=True)
     return "".join(render.crop(w, image, width, height, ratio, place) for place, image in places if image is not None)

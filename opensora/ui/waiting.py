@@ -22,7 +22,21 @@ def listed(w: Words, jobs: list[JobView], present: str | None, editing: str | No
     waiting = [job.id for job in own if job.state is JobState.QUEUED]
     pace = usual_seconds(jobs)
     rows = "".join(_row(w, job, pace, waiting, editing) for job in own)
-    return f"<h2 class='os-label'>{w('queue')}</h2><ol class='os-queue'>{rows}</ol>"
+    head = f"<div class='os-row os-queue-head'><h2 class='os-label'>{w('queue')}</h2>{_of_all(w, own)}</div>"
+    return f"{head}<ol class='os-queue'>{rows}</ol>"
+
+
+def _of_all(w: Words, own: list[JobView]) -> str:
+    """What can be done with all of a visitor's unfinished jobs at once."""
+    paused = sum(job.state is JobState.PAUSED for job in own)
+    waiting = sum(job.state in (JobState.PAUSED, JobState.QUEUED) for job in own)
+    tools = "" if paused == len(own) else said.button(w("do.pause-all"), "os-button os-small", act="pause-all")
+    if paused:
+        tools += said.button(w("do.resume-all"), "os-button os-small", act="resume-all")
+    if waiting:
+        sure = w("clear.sure", count=waiting)
+        tools += said.button(w("do.clear"), "os-button os-small", act="clear", confirm=sure)
+    return f"<div class='os-row os-right'>{tools}</div>"
 
 
 def usual_seconds(jobs: list[JobView]) -> float | None:

@@ -10,11 +10,12 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
 from opensora.jobs.queue import JobQueue
+from opensora.ui import examples
 from opensora.ui.given_files import only_uploads
 from opensora.ui.layout import STYLE, create_demo, theme
 from opensora.ui.named import Jobs, add_named
 from opensora.ui.picture import poster
-from opensora.ui.surroundings import NOTHING, Surroundings, add_surroundings
+from opensora.ui.surroundings import NOTHING, Surroundings
 
 MAX_UPLOAD = "64mb"
 KINDS = {".mp4": "video/mp4", ".png": "image/png"}
@@ -76,9 +77,9 @@ def add_page(
             raise HTTPException(404, "This file has no picture.") from None
         return Response(content, media_type="image/jpeg", headers=CACHE)
 
-    demo = create_demo(queue, default_model)
+    _serve_examples(app)
+    demo = create_demo(queue, default_model, surroundings)
     with demo:
-        add_surroundings(surroundings)
         if programs is not None:
             add_named(*programs)
     only_uploads(demo)
@@ -94,6 +95,20 @@ def add_page(
         theme=theme(),
         css_paths=STYLE,
     )
+
+
+def _serve_examples(app: FastAPI) -> None:
+    """``/examples/{name}.mp4`` and ``.jpg``: the clips that come along, and their first frames."""
+
+    @app.get("/examples/{name}", include_in_schema=False)
+    def example(name: str) -> Response:
+        known, kind = examples.BY_NAME.get(PurePath(name).stem), PurePath(name).suffix
+        if known is None or kind not in (".mp4", ".jpg") or not known.clip.is_file():
+            raise HTTPException(404, "There is no such example.")
+        if kind == ".mp4":
+            return FileResponse(known.clip, media_type="video/mp4", headers=CACHE)
+        picture = examples.first_frame(known.clip, known.clip.stat().st_mtime)
+        return Response(picture, media_type="image/jpeg", headers=CACHE)
 
 
 def result_path(root: Path, job_id: str, name: str) -> Path:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from opensora.datasets.aspect import aspect_ratios
 from opensora.models import zoo
 from opensora.pipelines.request import GenerationRequest, parse_length
 from opensora.ui import choices, fields
@@ -17,11 +18,6 @@ def test_every_length_is_what_its_label_says() -> None:
         assert f"{frames} frame" in label
         if frames > 1:
             assert float(label.split(" s")[0]) == pytest.approx(frames / 24, abs=0.35)
-
-
-@pytest.mark.parametrize("prompt", choices.EXAMPLES)
-def test_every_example_is_a_request_that_can_be_served(prompt: str) -> None:
-    assert GenerationRequest(prompt, model="tiny", length="49f").validated().prompt == prompt
 
 
 def test_every_choice_is_accepted_and_reaches_the_text() -> None:
@@ -60,7 +56,16 @@ def test_every_model_says_where_it_is_and_what_it_needs() -> None:
 
 
 def test_ratios_are_width_to_height_with_their_size_in_pixels() -> None:
-    offered = {value: label for label, value in choices.ratios(ENGLISH, "144p")}
+    offered = {value: label for label, value in choices.ratios(ENGLISH, "tiny", "144p")}
     assert offered["16:9"] == "16:9 wide · 256 × 144"
     assert offered["9:16"] == "9:16 upright · 144 × 256"
     assert offered["1:1"].startswith("1:1 square")
+
+
+def test_sizes_are_those_that_the_models_autoencoder_makes() -> None:
+    high = next(name for name in zoo.PRESETS if choices.offer(name).frames == choices.HIGH_COMPRESSION_FRAMES)
+    for ratio in aspect_ratios("768px"):
+        assert [side % 32 for side in choices.size(high, "768px", ratio)] == [0, 0]
+    made = GenerationRequest("a ball", model=high, aspect_ratio="4:3", length="64f").validated().size()
+    assert choices.size(high, "768px", "4:3") == made
+    assert choices.size("opensora-2.0", "768px", "4:3") != made

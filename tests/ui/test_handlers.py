@@ -166,6 +166,29 @@ def test_waiting_jobs_are_moved_paused_edited_doubled_and_removed(acts: Handlers
     assert len(order()) == 3 and shown["editing"] is None
 
 
+def test_all_waiting_jobs_are_paused_resumed_and_removed_at_once(acts: Handlers, steps: Steps) -> None:
+    browser, _, shown, *_ = acts.generate(None, {}, *values())
+    owner = browser["owner"]
+    until(lambda: acts.view(browser).state == "running")
+    for prompt in ("one", "two"):
+        browser, _, shown, *_ = acts.generate(browser, shown, *values(prompt=prompt))
+    stranger, *_ = acts.generate(None, {}, *values(prompt="not mine"))
+
+    def states() -> dict[str, str]:
+        return {job.request.prompt: str(job.state) for job in acts.queue.jobs(owner)}
+
+    assert "data-act='pause-all'" in shown["waiting"] and "Remove 2 waiting clips" in shown["waiting"]
+    _, _, shown, *_ = acts.act(browser, shown, pressed("pause-all"))
+    assert states() == {"a ball": "running", "one": "paused", "two": "paused"}  # this queue pauses what waits alone
+    assert "data-act='resume-all'" in shown["waiting"]
+    assert acts.view(stranger).state in ("queued", "running")
+    acts.act(browser, shown, pressed("resume-all"))
+    assert "paused" not in states().values()
+    acts.act(browser, shown, pressed("clear"))
+    assert states()["one"] == states()["two"] == "cancelled"
+    assert acts.view(stranger).state in ("queued", "running")
+
+
 def test_finished_clips_are_searched_pinned_compared_and_deleted(acts: Handlers, steps: Steps) -> None:
     steps.go.release(20)
     browser, shown = None, {}
@@ -310,7 +333,7 @@ def test_another_model_brings_its_resolutions_and_its_own_numbers() -> None:
     assert new["resolution"]["value"] == "720p" and "1280 × 720" in ratios["16:9"]
     assert [new[name]["value"] for name in ("steps", "guidance", "image_guidance")] == [30, 7.5, 5.0]
     assert new["camera_motion"]["visible"] and not new["reference_video"]["visible"]
-    kept = choose_resolution(None, "360p", "3:4")
+    kept = choose_resolution(None, "opensora-1.3-t2v-360p", "360p", "3:4")
     assert kept["value"] == "3:4"
 
 
@@ -358,15 +381,15 @@ def animation() -> bytes:
 def test_any_common_picture_shows_its_crop(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "upload"  # the name says nothing
     file.write_bytes(data)
-    ratio, html = strip.choose_image(None, str(file), None, "144p")
+    ratio, html = strip.choose_image(None, str(file), None, "tiny", "144p")
     assert ratio["value"] == "2:3" and "First frame, 2:3" in html
-    assert "First frame, 16:9" in strip.show_crop(None, str(file), None, "144p", "16:9")
+    assert "First frame, 16:9" in strip.show_crop(None, str(file), None, "tiny", "144p", "16:9")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 def test_pictures_of_absurd_shapes_still_have_a_crop(tmp_path: Path, size: tuple[int, int]) -> None:
     (tmp_path / "thin.png").write_bytes(picture("RGB", size))
-    _, html = strip.choose_image(None, str(tmp_path / "thin.png"), None, "144p")
+    _, html = strip.choose_image(None, str(tmp_path / "thin.png"), None, "tiny", "144p")
     assert "First frame" in html
 
 
@@ -384,10 +407,10 @@ def test_pictures_of_absurd_shapes_still_have_a_crop(tmp_path: Path, size: tuple
 def test_a_picture_that_cannot_be_used_is_a_sentence(tmp_path: Path, data: bytes, reason: str) -> None:
     file = tmp_path / "upload.png"
     file.write_bytes(data)
-    ratio, html = strip.choose_image(None, str(file), None, "144p")
+    ratio, html = strip.choose_image(None, str(file), None, "tiny", "144p")
     assert ratio == SKIP and reason in html and "role='alert'" in html
     assert str(tmp_path) not in html
-    assert strip.choose_image(None, None, None, "144p") == (SKIP, "")
+    assert strip.choose_image(None, None, None, "tiny", "144p") == (SKIP, "")
 
 
 def test_the_page_explains_itself_when_no_model_is_here(acts: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:

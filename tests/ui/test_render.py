@@ -1,5 +1,6 @@
 """What the panels say: durations and sizes in words, every state of a job; what was typed stays text."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from PIL import Image
 from opensora.jobs.queue import JobState, JobView
 from opensora.pipelines.preflight import Cost
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import say
 from opensora.ui import history, render, said, waiting
 from opensora.ui.words import ENGLISH as EN
+from opensora.ui.words import LANGUAGES
 
 NASTY = "<script>alert('\"&')</script>"
 ESCAPED = "&lt;script&gt;alert("
@@ -182,3 +185,13 @@ def test_waiting_jobs_are_in_their_order_with_place_and_time() -> None:
 def test_without_a_model_the_page_says_how_to_get_one() -> None:
     assert "Nothing can be generated yet." in render.empty(EN, "No model is on this machine.")
     assert "Your clip appears here" in render.empty(EN)
+
+
+def test_what_a_worker_does_before_it_begins_is_told_with_its_seconds() -> None:
+    view = replace(VIEW, created=time.time() - 3)
+    told = render.progress(EN, view, say("worker.loading"))
+    assert "The worker is loading the model" in told and "for " in told and "os-sweep" in told
+    assert "모델을 불러오는 중" in render.progress(LANGUAGES["ko"], view, say("worker.loading"))
+    begun = replace(RUNNING, stage="loading", total=0, seconds_left=None, started=time.time() - 3)
+    assert "Loading the model" in render.progress(EN, begun) and "for " in render.progress(EN, begun)
+    assert "for " not in render.progress(EN, replace(RUNNING, reported=time.time()))

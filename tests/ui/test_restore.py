@@ -1,5 +1,7 @@
 """Settings come back from files and presets; what is no such file is a sentence."""
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +13,8 @@ from ui.test_handlers import SKIP, values
 
 from opensora.datasets.video_io import write_mp4
 from opensora.jobs.queue import JobState, JobView
-from opensora.pipelines.request import GenerationRequest
-from opensora.ui import restore
+from opensora.pipelines.request import GenerationRequest, RequestError
+from opensora.ui import rerun, restore
 from opensora.ui.fields import FIELDS, PLAIN
 from opensora.ui.words import ENGLISH
 
@@ -35,12 +37,31 @@ def write_clip(path: Path, **settings: Any) -> Path:
 
 
 def test_a_clip_brings_its_settings_back(tmp_path: Path) -> None:
-    told, *updates = restore.restored(None, str(write_clip(tmp_path / "clip.mp4")))
+    _, told, *updates = restore.restored(None, {}, str(write_clip(tmp_path / "clip.mp4")))
     now = got(updates)
     assert "were filled in" in told
     assert [now[name] for name in ("prompt", "aspect_ratio", "length", "steps", "guidance", "seed")] == [
         "a kite", "9:16", "17f", 12, 5.5, "9",
     ]  # fmt: skip
+
+
+def test_a_file_is_run_again_and_compared_to_the_byte(tmp_path: Path) -> None:
+    file = write_clip(tmp_path / "clip.mp4")
+    shown, told, *_ = restore.restored(None, {}, str(file))
+    first = shown["dropped"]
+    assert "data-act='again-file'" in told and first.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    taken: list[GenerationRequest] = []
+    queue = SimpleNamespace(submit=lambda request, owner: taken.append(request) or "the-job")
+    browser = rerun.start(queue, {"owner": "me"}, first)  # type: ignore[arg-type]  # no more is asked of a queue
+    assert browser["job"] == "the-job" and (taken[0].prompt, taken[0].seed, taken[0].steps) == ("a kite", 9, 12)
+    equal = JobView("the-job", "me", taken[0], JobState.DONE, sha256=(first.sha256,), plan={"dtype": "fp32"})
+    assert "byte for byte" in rerun.of_file(ENGLISH, browser, equal)
+    other = dataclasses.replace(equal, sha256=("0" * 64,), plan={"dtype": "bf16"})
+    told = rerun.of_file(ENGLISH, browser, other)
+    assert "Not equal" in told and "dtype: fp32 → bf16" in told and "program: opensora 0.1 →" in told
+    assert rerun.of_file(ENGLISH, browser, dataclasses.replace(equal, id="another")) == ""
+    with pytest.raises(RequestError, match="give it again"):
+        rerun.start(queue, browser, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["foreign", "nonsense", "other json", "large", "strange"])
@@ -52,7 +73,7 @@ def test_a_file_without_settings_is_a_sentence_and_changes_nothing(tmp_path: Pat
         write_clip(file, steps=-4)
     else:
         file.write_text({"other json": "[1, 2]", "large": " " * 300_000}.get(kind, "nonsense"))
-    told, *updates = restore.restored(None, str(file))
+    _, told, *updates = restore.restored(None, {}, str(file))
     assert "role='alert'" in told and updates == [SKIP] * len(FIELDS) and str(tmp_path) not in told
 
 
@@ -66,7 +87,7 @@ def test_a_preset_is_saved_used_shared_and_forgotten(tmp_path: Path) -> None:
     assert told == "" and [got(updates)[name] for name in ("prompt", "steps", "aspect_ratio")] == ["a boat", 11, "1:1"]
     file = tmp_path / "shared.json"
     file.write_text(json.dumps({"kind": restore.KIND, "name": "mine", "settings": kept}))
-    assert got(restore.restored(None, str(file))[1:])["prompt"] == "a boat"
+    assert got(restore.restored(None, {}, str(file))[2:])["prompt"] == "a boat"
     browser, html = restore.drop(browser, SimpleNamespace(name="mine <b>"))
     assert browser["presets"] == {} and "Nothing is saved yet" in html
     assert "has no name" in restore.save(None, "  ", *given)[2]

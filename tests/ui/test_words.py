@@ -57,7 +57,7 @@ def test_every_choice_has_a_label_in_every_language(w: Words) -> None:
     for model in zoo.PRESETS:
         offered = fields.worded(w, model, zoo.PRESETS[model].resolutions[0])
         assert all(label and value is not None for pairs in offered.values() for label, value in pairs)
-    assert all(choices.ratios(w, resolution) for resolution in RESOLUTIONS)
+    assert all(choices.ratios(w, "tiny", resolution) for resolution in RESOLUTIONS)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,9 @@ def test_a_choice_of_language_is_kept() -> None:
     assert browser["language"] == "ko" and languages.settled(browser, "en")["language"] == "ko"
     assert languages.settled({"language": "xx"}, "ko", "yy")["language"] == "ko"
     assert languages.head(LANGUAGES["ko"]).count("aria-pressed='true'") == 1
+
+
+def test_a_person_who_logged_in_can_leave_and_nobody_else_is_asked_to() -> None:
+    assert "logout" not in languages.head(ENGLISH)
+    head = languages.head(LANGUAGES["ko"], "ann <b>")
+    assert "method='post' action='logout'" in head and "ann &lt;b&gt;" in head and "로그아웃" in head

@@ -53,6 +53,10 @@ def main(
         str | None,
         typer.Option(help="A worker for each of these GPUs, such as 0,1; none: workers run elsewhere. Default: one."),
     ] = None,
+    span: Annotated[
+        int,
+        typer.Option(help="GPUs of each worker that make each clip together; processes where there is no GPU.", min=1),
+    ] = 1,
     database: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +76,7 @@ def main(
     prepare_folder(output_dir)
     retention = what_to_keep(keep_days, keep_gb)
     offer_loras(lora_dir)
-    workers = who_works(gpus, database, storage)
+    workers = who_works(gpus, span, database, storage)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         settings = who_may_come(listener, host, output_dir, users, no_login, allow_host or [], webhook_host or [])
@@ -87,16 +91,18 @@ class Workers:
     """Who makes the clips."""
 
     gpus: tuple[str | None, ...] = (None,)
-    """GPU of each worker of this machine."""
+    """GPUs of each worker of this machine."""
+    span: int = 1
+    """GPUs, or processes, that make each clip together."""
     database: str | None = None
     """Address of the PostgreSQL that workers elsewhere reach; ``None`` keeps jobs in the output folder."""
     storage: str | None = None
     """Where files go between machines; ``None`` for a shared folder."""
 
 
-def who_works(gpus: str | None, database: str | None, storage: str | None) -> Workers:
+def who_works(gpus: str | None, span: int, database: str | None, storage: str | None) -> Workers:
     """The workers that the options ask for."""
-    from opensora.jobs.fleet import gpu_numbers
+    from opensora.jobs.fleet import gpu_sets
 
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         raise typer.BadParameter("It has to be like postgresql://user:password@host/name.", param_hint="--database")
@@ -106,10 +112,15 @@ def who_works(gpus: str | None, database: str | None, storage: str | None) -> Wo
             param_hint="--gpus",
         )
     try:
-        chosen: tuple[str | None, ...] = (None,) if gpus is None else () if gpus == "none" else gpu_numbers(gpus)
+        chosen: tuple[str | None, ...] = (None,) if gpus is None else () if gpus == "none" else gpu_sets(gpus, span)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--gpus") from None
-    return Workers(chosen, database, storage)
+    if span > 1 and not chosen:
+        raise typer.BadParameter(
+            f"Got {span}, but no worker runs here; give it to the workers, python -m opensora worker --span {span}.",
+            param_hint="--span",
+        )
+    return Workers(chosen, span, database, storage)
 
 
 def offer_loras(folder: Path | None) -> None:
@@ -219,7 +230,7 @@ def open_queue(
     if space is not None and space.uses_zero_gpu:
         if workers != Workers():
             raise typer.BadParameter(
-                "On ZeroGPU the page asks for GPUs itself; leave --gpus, --database and --storage out."
+                "On ZeroGPU the page asks for GPUs itself; leave --gpus, --span, --database and --storage out."
             )
         from opensora.space.zero import ZeroGpu
 
@@ -240,6 +251,7 @@ def open_queue(
             database=workers.database,
             storage=workers.storage,
             gpus=workers.gpus,
+            span=workers.span,
         )
     except OperationalError:
         place = (workers.database or "").rpartition("@")[2]

@@ -50,6 +50,7 @@ def worker(
         )
     if gpus is not None:
         os.environ[GPUS] = own_gpus(gpus, span)
+    from opensora.jobs.storage import check_storage
     from opensora.jobs.worker import GENERATE, Settings, Worker, run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -57,6 +58,7 @@ def worker(
     settings = Settings(output_dir, database, storage, None, generate or GENERATE, attempts, warm_up, span)
     try:
         made = Worker(settings)
+        check_storage(made.storage, storage)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--storage") from None
     except OSError as error:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from opensora.jobs.board import Board
 from opensora.jobs.crew import MemberLost
 from opensora.jobs.given import unpack
-from opensora.jobs.places import MANIFEST, Places, sync, write
+from opensora.jobs.places import MANIFEST, Places, sha256, sync, write
 from opensora.jobs.queue import Generate, JobState
 from opensora.jobs.record import CANCELLED, PUBLISHED, Record
 from opensora.jobs.storage import Storage
@@ -199,7 +199,11 @@ def _begin(reports: Reports, most: int) -> None:
 
 def _generated(record: Record, at: Workplace, folder: Path, reports: Reports, wish: Wish) -> GenerationResult:
     """The clips; where the memory runs out, once more with less computed at once."""
-    request = unpack(record.packed, at.storage.given(record.id, record.revision, folder))
+    try:
+        brought = at.storage.given(record.id, record.revision, folder)
+    except OSError as error:
+        raise GenerationError("starting", say("failed.given", reason=error.strerror or str(error))) from error
+    request = unpack(record.packed, brought)
     if request.seed is None:
         request = replace(request, seed=seed_of(record.id))
     try:
@@ -282,9 +286,3 @@ def _ended(state: JobState, reports: Reports, error: str | None = None) -> dict[
         "started": reports.started,
         "finished": time.time(),
     }
-
-
-def sha256(file: Path) -> str:
-    """Hash of a file's bytes."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

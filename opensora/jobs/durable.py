@@ -25,7 +25,7 @@ from opensora.jobs.places import Places
 from opensora.jobs.queue import JobView, QueueFull
 from opensora.jobs.record import Priority, Record
 from opensora.jobs.retention import Retention
-from opensora.jobs.storage import open_storage
+from opensora.jobs.storage import check_storage, open_storage
 from opensora.jobs.store import JobStore, sqlite
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
@@ -91,6 +91,7 @@ class DurableQueue:
         self._places, self._limits = Places(output_dir), limits
         self._places.work.mkdir(parents=True, exist_ok=True)
         self._storage = open_storage(self._places, storage)
+        check_storage(self._storage, storage)
         self._lock = _taken(self._places)
         self._store = JobStore(database or sqlite(self._places.database), lambda: self._fleet.wake())
         try:
@@ -305,7 +306,10 @@ class DurableQueue:
         queued = {record.id for record in self._store.board.some(ids)}
         for job_id in ids:
             if job_id not in queued:
-                self._storage.remove(job_id)
+                try:
+                    self._storage.remove(job_id)
+                except OSError as error:  # the reason why the job was not queued is said
+                    log.warning("what was stored for job %s stays: %s", job_id, error)
 
     def _check_room(self, owner: str, count: int) -> None:
         if self._jobs.closed:

@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,6 +132,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One of the processes that make every clip of a worker together.")
     parser.add_argument("--generate", required=True, help="module:function")
     module, _, function = parser.parse_args().generate.partition(":")
+    for asked in (signal.SIGINT, signal.SIGTERM):  # for the worker, whose end ends this
+        signal.signal(asked, signal.SIG_IGN)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     form = f"%(asctime)s %(name)s: process {rank + 1} of {size}: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)

@@ -27,6 +27,8 @@ REFRESH = 0.2
 """Seconds between two looks at the database while something is unfinished."""
 MEND = 5.0
 """Seconds between two looks for jobs that no worker has, while something is unfinished."""
+FETCH = 10.0
+"""Seconds until files are asked for again that could not be had."""
 TIDY = 3600.0
 """Seconds between two looks for what is too old, without a job that ends."""
 
@@ -51,6 +53,9 @@ class Mirror:
         self._running: dict[str, Running] = {}
         self.request = functools.lru_cache(maxsize=4)(self._unpacked)
         """The request of a job's revision, with what it was given."""
+        self._unfetched: dict[str, float] = {}
+        """When the files of a job are asked for again that could not be had."""
+        self._absent = [r.id for r in self.records.values() if self._storage.lacks(r.id, r.outcome)]
         self._tidied = self._mended = 0.0
         self._ended = True
         self._sweep()
@@ -72,10 +77,7 @@ class Mirror:
 
     def reread(self, ids: list[str]) -> bool:
         """Bring jobs up to date; whether one of them has finished. The caller holds ``writing``."""
-        fresh = self._store.board.some(ids)
-        for record in fresh:
-            if record.outcome is not None and record.outcome.get("files"):
-                self._storage.fetch(record.id, record.outcome["lease"])
+        fresh = [record for record in self._store.board.some(ids) if self._fetched(record)]
         running = views.read(self._store.board, [r.id for r in fresh if r.running], self._running)
         with self.change:
             self.records |= {record.id: record for record in fresh}
@@ -84,6 +86,29 @@ class Mirror:
             self._running |= running
             self.change.notify_all()
         return any(not record.unfinished for record in fresh)
+
+    def _fetched(self, record: Record) -> bool:
+        """Bring a finished job's files here; whether they are. One that waits for them goes on as it was."""
+        if record.outcome is None or not record.outcome.get("files"):
+            return True
+        if self._unfetched.get(record.id, 0.0) > time.monotonic():
+            return False
+        try:
+            self._storage.fetch(record.id, record.outcome)
+        except OSError as error:
+            log.warning("the files of job %s cannot be fetched: %s; trying again", record.id, error)
+            self._unfetched[record.id] = time.monotonic() + FETCH
+            return False
+        self._unfetched.pop(record.id, None)
+        return True
+
+    def _fetch_next(self) -> None:
+        """Bring back one of the results that are not here any more, as where the server got another disk."""
+        for record in (self.records[job_id] for job_id in self._absent if job_id in self.records):
+            if self._unfetched.get(record.id, 0.0) <= time.monotonic():
+                if self._fetched(record):
+                    self._absent.remove(record.id)
+                return
 
     def forget(self, record: Record) -> None:
         """Delete a job and its files. The caller holds ``writing``."""
@@ -122,6 +147,7 @@ class Mirror:
                 with self.writing:
                     self._mend(unfinished)
                     self._ended |= self.reread(unfinished)
+                    self._fetch_next()
                     if self._ended or time.monotonic() - self._tidied > TIDY:
                         self._tidy()
                 self._ended = False
@@ -129,6 +155,8 @@ class Mirror:
                 log.warning("the jobs cannot be read: %s; trying again", error)
 
     def _is_busy(self) -> bool:
+        if any(self._unfetched.get(job_id, 0.0) <= time.monotonic() for job_id in self._absent):
+            return True
         return any(record.unfinished and not record.paused for record in self.records.values())
 
     def _mend(self, unfinished: list[str]) -> None:

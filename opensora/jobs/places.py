@@ -4,6 +4,7 @@ Below the output folder, ``<id>/`` holds the finished files of a job and appears
 everything else: the database, what jobs were given, and what is being made.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -106,6 +107,12 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256(file: Path) -> str:
+    """Hash of a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -1,21 +1,29 @@
-"""Where finished files and given pictures lie: a folder, or what fsspec reaches, such as ``s3://bucket/videos``.
+"""Where finished files and given pictures lie: a folder, or what fsspec reaches, such as ``s3://bucket/videos``."""
 
-A folder gets a job's files at once, by a rename. An object store has no such thing: there the files of an attempt lie
-under its lease, and they are a result from the moment on that the board names that lease.
-"""
-
-import logging
-import secrets
-import shutil
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
 
+from opensora.jobs.objects import ObjectStorage
 from opensora.jobs.places import Places, read_manifest, sync
 
-log = logging.getLogger(__name__)
+PACKAGES = {
+    "s3": "'opensora[s3]'",
+    "s3a": "'opensora[s3]'",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+}
+"""What pip has to install for a kind of storage."""
+
+KEYS = (
+    " Credentials are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the address of a server that is not "
+    "Amazon's from AWS_ENDPOINT_URL."
+)
 
 
 class Storage(Protocol):
@@ -33,26 +41,60 @@ class Storage(Protocol):
     def publish(self, job_id: str, lease: str, making: Path) -> None:
         """Bring files that were written aside into place."""
 
-    def fetch(self, job_id: str, lease: str) -> None:
-        """Bring a finished job's files to this machine's output folder."""
+    def fetch(self, job_id: str, outcome: Mapping[str, Any]) -> None:
+        """Bring the files that a job ended with to this machine's output folder, and make sure that they are those."""
+
+    def lacks(self, job_id: str, outcome: Mapping[str, Any] | None) -> bool:
+        """Whether a job has files that are not in this machine's output folder, but can be fetched."""
 
     def remove(self, job_id: str) -> None:
         """Delete everything of a job."""
 
 
 def open_storage(places: Places, url: str | None) -> Storage:
-    """The storage of that address; ``None`` for the output folder itself.
+    """The storage of that address; ``None`` for the output folder itself. Nothing is written there yet.
 
     Raises:
-        ValueError: no such kind of storage, or its package is not installed.
+        ValueError: no such kind of storage, its package is not installed, or it lacks a name.
     """
     if url is None:
         return FolderStorage(places)
+    kind, shown = url.partition("://")[0], shown_address(url)
     try:
         fs, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise ValueError(f"The storage {url} cannot be used: {error}. Give an address that fsspec knows.") from error
+    except ImportError:
+        package = PACKAGES.get(kind, "the package that fsspec names for it")
+        raise ValueError(
+            f"The storage {shown} needs a package that is not installed; install it with: pip install {package}."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"The storage {shown} cannot be used: {error}. Give an address that fsspec knows.") from None
+    if not root.strip("/"):
+        raise ValueError(f"The storage {shown} lacks a name; expected one such as s3://bucket/videos.")
     return ObjectStorage(places, fs, root)
+
+
+def check_storage(storage: Storage, url: str | None) -> None:
+    """Make sure that files can be written to a storage and read from it.
+
+    Raises:
+        ValueError: they cannot; a sentence says why and what to look at.
+    """
+    if not isinstance(storage, ObjectStorage):
+        return
+    try:
+        storage.check()
+    except OSError as error:
+        at = url or ""
+        raise ValueError(
+            f"The storage {shown_address(at)} cannot be written and read: {error.strerror}. Check that it exists and "
+            f"who may use it.{KEYS if at.startswith('s3') else ''}"
+        ) from error
+
+
+def shown_address(url: str) -> str:
+    """An address without a name and password that may stand in it."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
 
 
 class FolderStorage:
@@ -82,88 +124,13 @@ class FolderStorage:
                 raise
         sync(self._places.outputs)
 
-    def fetch(self, job_id: str, lease: str) -> None:
+    def fetch(self, job_id: str, outcome: Mapping[str, Any]) -> None:
         """Nothing to do: they are there."""
+
+    def lacks(self, job_id: str, outcome: Mapping[str, Any] | None) -> bool:
+        """There is no other place."""
+        return False
 
     def remove(self, job_id: str) -> None:
         """Delete everything of a job, its results last."""
         self._places.remove(job_id)
-
-
-class ObjectStorage:
-    """Objects below an address.
-
-    Args:
-        places: the output folder of this machine, which holds copies.
-        fs: the file system.
-        root: path in it.
-    """
-
-    def __init__(self, places: Places, fs: Any, root: str) -> None:
-        self._places, self._fs, self._root = places, fs, root.rstrip("/")
-
-    def keep_given(self, job_id: str, revision: int) -> None:
-        """Upload the pictures and clips."""
-        self._upload(self._places.given(job_id, revision), self._given(job_id, revision))
-
-    def given(self, job_id: str, revision: int, folder: Path) -> Path:
-        """Download the pictures and clips."""
-        self._download(self._given(job_id, revision), folder)
-        return folder
-
-    def published(self, job_id: str) -> dict[str, Any] | None:
-        """Only the board knows."""
-        return None
-
-    def publish(self, job_id: str, lease: str, making: Path) -> None:
-        """Upload the files."""
-        self._upload(making, self._results(job_id, lease))
-
-    def fetch(self, job_id: str, lease: str) -> None:
-        """Download the files, unless they are here."""
-        folder = self._places.result(job_id)
-        if read_manifest(folder) is None:
-            self._download(self._results(job_id, lease), folder)
-
-    def remove(self, job_id: str) -> None:
-        """Delete a job's objects and this machine's copies."""
-        self._places.remove(job_id)
-        for folder in (f"{self._root}/given/{job_id}", f"{self._root}/results/{job_id}"):
-            if self._fs.exists(folder):
-                self._fs.rm(folder, recursive=True)
-
-    def _given(self, job_id: str, revision: int) -> str:
-        return f"{self._root}/given/{job_id}/{revision}"
-
-    def _results(self, job_id: str, lease: str) -> str:
-        return f"{self._root}/results/{job_id}/{lease}"
-
-    def _upload(self, folder: Path, target: str) -> None:
-        files = sorted(file for file in folder.iterdir() if file.is_file())
-        if files:
-            self._fs.makedirs(target, exist_ok=True)
-        for file in files:
-            self._fs.put_file(str(file), f"{target}/{file.name}")
-
-    def _download(self, source: str, folder: Path) -> None:
-        """Files appear in the folder all at once."""
-        partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-        partial.mkdir(parents=True)
-        try:
-            for name in _names(self._fs, source):
-                self._fs.get_file(f"{source}/{name}", str(partial / name))
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not folder.exists():  # another thread was faster
-                    raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _names(fs: Any, folder: str) -> Iterable[str]:
-    """Names of the files in a folder; none if it is not there, as where no picture was given."""
-    fs.invalidate_cache()
-    if not fs.exists(folder):
-        return []
-    return [str(path).rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False)]

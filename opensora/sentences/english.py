@@ -231,6 +231,9 @@ ENGLISH: dict[str, str] = {
     "memory probably ran out: choose a smaller resolution or a shorter clip. The server's log has the details.",
     "failed.crew": "{reason} It was attempt {most} of {most}, so it is not tried again: choose a smaller resolution "
     "or a shorter clip. The server's log has the details.",
+    "failed.given": "What this clip was given could not be fetched: {reason}. Try again, or give it anew.",
+    "storage.failed": "the storage did not do it ({reason})",
+    "storage.differs": "{name} reads otherwise than it was written",
     "crew.lost": "Process {rank} of the {size} that make a clip together ended in the middle of it, perhaps because "
     "the memory ran out.",
     "crew.start": "The {size} processes that make a clip together could not be started. The server's log says why.",

@@ -98,7 +98,7 @@ TEXTS: dict[str, str] = {
     "slot.unable": "not with {model}",
     "slot.unable.why": "{model} was not made for this. Choose {other} under “Model and advanced settings”.",
     "slot.unable.none": "{model} was not made for this.",
-    "slot.picture": "Drop a picture or click",
+    "slot.picture": "Drop it or click",
     "crop.whole": "The whole image is used",
     "crop.part": "The bright part is used, {share} % of the image",
     "crop.first": "First frame, {ratio}",

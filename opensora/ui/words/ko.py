@@ -98,7 +98,7 @@ TEXTS: dict[str, str] = {
     "slot.unable": "{model}에서는 쓸 수 없음",
     "slot.unable.why": "{model}에는 없는 기능입니다. ‘모델과 고급 설정’에서 {other} 모델을 고르세요.",
     "slot.unable.none": "{model}에는 없는 기능입니다.",
-    "slot.picture": "이미지를 놓거나 클릭",
+    "slot.picture": "놓거나 클릭",
     "crop.whole": "이미지 전체를 씁니다",
     "crop.part": "밝은 부분(이미지의 {share} %)을 씁니다",
     "crop.first": "첫 프레임, {ratio}",

@@ -84,9 +84,17 @@ def place_rotation(places: Tensor, axes: Sequence[int], theta: float, halves: bo
             other in float64; so does this.
     """
     dtype = torch.float32 if halves else torch.float64
-    speeds = [frequencies(dim, theta, dtype).to(places.device) for dim in axes]
-    angles = torch.cat([places[..., i, None].to(dtype) * speed for i, speed in enumerate(speeds)], dim=-1)
-    return Rotation(torch.complex(angles.cos().float(), angles.sin().float()), None, halves)
+    where = device_with(dtype, places.device)
+    speeds = [frequencies(dim, theta, dtype).to(where) for dim in axes]
+    angles = torch.cat([places[..., i, None].to(where, dtype) * speed for i, speed in enumerate(speeds)], dim=-1)
+    cos, sin = (table.float().to(places.device) for table in (angles.cos(), angles.sin()))
+    return Rotation(torch.complex(cos, sin), None, halves)
+
+
+def device_with(dtype: torch.dtype, device: torch.device) -> torch.device:
+    """Where a dtype can be computed with: on the device itself, or on the processor for float64 and Apple's GPUs, which
+    have none."""
+    return torch.device("cpu") if dtype is torch.float64 and device.type == "mps" else device
 
 
 class RotaryEmbedding(nn.Module):

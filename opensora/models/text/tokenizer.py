@@ -39,11 +39,11 @@ def train_tokenizer(lines: Iterable[str], out_dir: Path, vocab_size: int) -> Non
     (out_dir / "spiece.model").write_bytes(model.getvalue())
     T5Tokenizer.from_pretrained(str(out_dir), extra_ids=0).save_pretrained(str(out_dir))
     path = out_dir / "tokenizer.json"
-    fast = json.loads(path.read_text())
+    fast = json.loads(path.read_text(encoding="utf-8"))
     fast["model"]["byte_fallback"] = True
     steps = [{"type": "ByteFallback"}, fast["decoder"], {"type": "Fuse"}]
     fast["decoder"] = {"type": "Sequence", "decoders": steps}
-    path.write_text(json.dumps(fast, ensure_ascii=False, indent=1) + "\n")
+    path.write_text(json.dumps(fast, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def train_clip_tokenizer(lines: Iterable[str], out_dir: Path, vocab_size: int) -> int:

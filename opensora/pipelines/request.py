@@ -262,6 +262,8 @@ class GenerationRequest:
             if getattr(self, name) is not None:
                 model = bundle.card.title or bundle.card.name
                 raise RequestError(name, say("untold", model=model, field=named(name)))
+        if bundle.card.family == "flux" and self.negative_prompt:
+            raise RequestError("negative_prompt", say("distilled", model=bundle.card.title or bundle.card.name))
         if self.picture_model is not None:
             self._check_picture(bundle)
         self.texts(bundle)

@@ -57,6 +57,7 @@ ENGLISH: dict[str, str] = {
     "reference video of the next.",
     "untold": "{model} was told of no {field} in training, so there is none to set; leave it out and describe it "
     "in the prompt.",
+    "distilled": "{model} is a distilled network, which takes no negative prompt; leave it out.",
     "given.none": "The cond type {kind} needs a reference {what}; give one.",
     "given.image": "image",
     "given.video": "video",

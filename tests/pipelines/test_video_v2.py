@@ -190,6 +190,9 @@ def test_pictures_of_flux(flux: Path) -> None:
         make(flux)
     with pytest.raises(RequestError, match="told of no motion score"):
         make(flux, length="1f", motion_score=4)
+    with pytest.raises(RequestError, match="takes no negative prompt") as told:
+        make(flux, length="1f", negative_prompt="snow")
+    assert told.value.field == "negative_prompt"
     assert estimate(GenerationRequest("a cat", model="flux.1-dev", length=1)).bytes_memory > 30e9
 
 

@@ -56,6 +56,7 @@ SENTENCES: dict[str, str] = {
     "parts.none": "{model} 모델은 한 번에 {own}프레임까지만 만듭니다. 더 이어 가려면 만든 동영상을 다음 동영상의 "
     "‘이어 갈 동영상’으로 주세요.",
     "untold": "{model} 모델은 {field} 값 없이 학습되어 정할 수 없습니다. 비워 두고 프롬프트에 써 주세요.",
+    "distilled": "{model} 모델은 증류된 모델이라 네거티브 프롬프트를 쓰지 않습니다. 비워 주세요.",
     "given.none": "{kind} 조건에는 {what} 자료가 필요합니다. 넣어 주세요.",
     "given.image": "이미지",
     "given.video": "동영상",

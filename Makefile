@@ -6,12 +6,13 @@
 #   make train-tiny  train the bundled checkpoint again (resumes where it stopped)
 #   make colossalai  add the optional colossalai layer
 #   make test-colossalai  test that layer and bitsandbytes, in an environment of its own (.venv-colossalai)
+#   make audit       ask the advisories about every installed package (needs the net)
 #   make clean       remove caches and what running left behind, keep .venv and outputs
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help app test check format bench train-tiny colossalai test-colossalai clean distclean python-path
+.PHONY: help app test check format bench train-tiny colossalai test-colossalai audit clean distclean python-path
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -29,7 +30,7 @@ FIND_PYTHON := for p in $(PYTHON) python3 python3.12 python3.13 python3.11 pytho
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet
 
 help:
-	@sed -n '2,10p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,11p' Makefile | sed 's/^# \{0,1\}//'
 
 python-path:
 	@$(FIND_PYTHON) || { \
@@ -110,8 +111,17 @@ test-colossalai:
 	  $(OWN)/bin/python -m pytest tests/acceleration/shardformer tests/models/test_text_precision.py $(ARGS)
 
 clean:
+# Of everything that is installed, not only what is named; pip-audit has an environment of its own.
+AUDIT := .venv-audit
+
+audit: $(RUNTIME)
+	@test -x $(AUDIT)/bin/pip-audit || { $(PY) -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/python -m pip install --disable-pip-version-check --quiet pip-audit==2.10.1; }
+	@$(PY) -m pip freeze --exclude-editable | sed -E 's/ @ .*-([0-9][^-]*)-(cp|py).*$$/==\1/; s/\+cpu$$//' > $(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip-audit -r $(AUDIT)/installed.txt --no-deps --disable-pip --strict $(ARGS)
+
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(OWN)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(OWN)
+	rm -rf $(VENV) $(OWN) $(AUDIT)

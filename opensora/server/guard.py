@@ -168,6 +168,8 @@ class Guard:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]  # gradio lets pages of any origin read answers; none is asked to here
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)

@@ -18,13 +18,16 @@ class Rates:
     """Requests of programs in a minute."""
     heavy: int = 60
     """Of these and of the page, those that bring a request for a clip or a file, in a minute."""
+    megabytes: int = 1024
+    """Size of all that they bring in a minute, so that nobody fills the disk; what does not say its size counts as
+    large as it may be."""
     logins: int = 10
     """Attempts to log in, in a minute, of one address."""
     streams: int = 16
     """Event streams that are open at once."""
 
     def __post_init__(self) -> None:
-        for name in ("requests", "heavy", "logins", "streams"):
+        for name in ("requests", "heavy", "megabytes", "logins", "streams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Got {getattr(self, name)} for {name}; expected at least 1.")
 

@@ -68,6 +68,7 @@ def test_careless_code_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert careless(tmp_path / "a.py") == ["line 1: fcntl", "line 2: os.fork"]
 
 
+@pytest.mark.timeout(900)
 def test_everything_is_imported_where_the_modules_of_unix_are_not_there() -> None:
     script = str(ROOT / "tests" / "elsewhere.py")
     done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=False)

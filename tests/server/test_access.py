@@ -1,6 +1,7 @@
 """Who is let in: owners apart, logins, keys, limits, pages of strangers, and the headers of every answer."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -132,6 +133,22 @@ def test_whoever_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> No
         assert 1 <= int(refused.headers["retry-after"]) <= 61
         assert [log_in(client).status_code for _ in range(3)] == [401, 401, 429]
         assert client.get("/healthz").status_code == 200
+
+
+def test_whoever_brings_too_much_at_once_is_told_when_to_come_again(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"{"
+
+    with serving(tmp_path, rates=Rates(megabytes=3)) as running, running.client() as client:
+        head = {"content-type": "application/json"}
+        assert client.post("/v1/videos", content=b" " * (2**20 - 2) + b"{}", headers=head).status_code == 422
+        assert client.post("/v1/videos", content=b"{}" + b" " * 2**20, headers=head).status_code == 413
+        refused = client.post("/v1/videos", json=QUICK)
+        assert refused.status_code == 429 and "3 MB of pictures and clips" in refused.json()["error"]["message"]
+        assert 1 <= int(refused.headers["retry-after"]) <= 61
+        assert client.get("/v1/videos").status_code == 200
+    with serving(tmp_path / "b", rates=Rates(megabytes=3)) as running, running.client() as client:
+        assert client.post("/v1/videos", content=pieces(), headers=head).status_code == 429  # it might be 200 MB
 
 
 def test_addresses_of_one_customer_count_together() -> None:

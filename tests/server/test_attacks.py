@@ -1,7 +1,9 @@
 """The attack shapes that were published against Gradio apps, against the whole server with the page in it."""
 
+import io
 import json
 import urllib.parse
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from serving import Running, serving, users_file
 
 SECRET = "the contents of a file that nobody may see"
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +184,108 @@ def test_a_file_that_was_uploaded_is_taken_and_others_are_not(tmp_path: Path, mo
 def test_what_the_page_does_not_use_is_closed(paged: Running, path: str) -> None:
     for method in ("GET", "POST"):
         assert raw(paged, path, method).status_code in (404, 405)
+
+
+def test_the_queue_opens_no_path_that_was_sent_either(paged: Running) -> None:
+    """The same by the queue, which pages use, and by the calls of programs."""
+    uploads = paged.folder.parent / "uploads"
+    before = set(uploads.rglob("*"))
+    secret = str(paged.folder.parent / "secret.txt")
+    data = {"path": secret, "url": secret, "meta": {"_type": "gradio.FileData"}}
+    with paged.client() as client:
+        for number, dependency in enumerate(client.get("/config").json()["dependencies"][:12]):
+            session = f"queue{number}"
+            body = {
+                "data": [data] * len(dependency["inputs"]),
+                "fn_index": dependency["id"],
+                "session_hash": session,
+            }
+            if client.post("/gradio_api/queue/join", json=body).status_code != 200:
+                continue
+            with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+                for line in stream.iter_lines():
+                    assert SECRET not in line
+                    if "process_completed" in line or "close_stream" in line:
+                        break
+        called = client.post("/gradio_api/call/generate_video", json={"data": [data] * 13})
+        assert SECRET not in called.text
+    assert set(uploads.rglob("*")) == before
+
+
+def test_no_other_site_may_read_or_change_anything_of_the_page(paged: Running) -> None:
+    """Gradio trusts every origin of the machine itself, and any origin where the server has another name."""
+    with paged.client() as client:
+        for origin in ("https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:1", "file://"):
+            for method, path in (
+                ("POST", "/gradio_api/queue/join"),
+                ("POST", "/gradio_api/upload"),
+                ("POST", "/gradio_api/run/predict"),
+                ("GET", "/config"),
+                ("OPTIONS", "/gradio_api/queue/join"),
+            ):
+                asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+                answer = client.request(method, path, headers=asked, json={} if method == "POST" else None)
+                assert not [name for name in answer.headers if name.startswith("access-control-")], (origin, method)
+                assert method != "POST" or answer.status_code == 403, (origin, path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/login/huggingface",
+        "/login/callback?_target_url=https://evil.example",
+        "/logout?_target_url=https://evil.example",
+        "/gradio_api/login/huggingface",
+        "/?__sign=x&_target_url=//evil.example",
+    ],
+)
+def test_gradios_stand_in_for_a_login_is_not_there_and_nothing_leads_elsewhere(paged: Running, path: str) -> None:
+    answer = raw(paged, path)
+    assert answer.status_code in (200, 404, 405) and "set-cookie" not in answer.headers
+    assert "location" not in answer.headers
+
+
+def test_an_upload_that_is_too_large_is_refused(paged: Running) -> None:
+    with paged.client() as client:
+        answer = client.post("/gradio_api/upload", files={"files": ("x.png", bytes(65 * 2**20))})
+        assert answer.status_code == 413
+        assert client.post("/v1/videos", content=bytes(2**20 + 1), headers=JSON).status_code == 413
+
+
+@pytest.mark.parametrize("where", ["/gradio_api/upload", "/v1/videos"])
+@pytest.mark.parametrize(
+    ("boundary", "body"),
+    [
+        ("x" * 5000, b"--" + b"x" * 5000 + b"-" * 10**6),
+        ("x", b"--x" + b"-" * 10**6),
+        ("x", b"--x\r\n" + b"a: b\r\n" * 20_000),
+        ("x", b'--x\r\ncontent-disposition: form-data; name="' + b"y" * 10**6),
+        ("", b"--\r\n"),
+    ],
+)
+def test_a_body_that_was_made_to_be_slow_stores_nothing_and_the_server_goes_on(
+    paged: Running, where: str, boundary: str, body: bytes
+) -> None:
+    with paged.client() as client:
+        kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
+        answer = client.post(where, content=body, headers=kind)
+        assert answer.status_code in (400, 413, 422, 431) or (answer.status_code == 200 and answer.json() == [])
+        assert client.get("/healthz").status_code == 200
+
+
+def test_nothing_that_is_uploaded_is_unpacked(paged: Running) -> None:
+    """An archive whose names lead outside is stored as it is; nothing here opens archives."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("../../../slipped.txt", "x")
+    with paged.client() as client:
+        for name in ("x.zip", "x.png"):
+            stored = Path(client.post("/gradio_api/upload", files={"files": (name, data.getvalue())}).json()[0])
+            assert stored.is_file() and [path.name for path in stored.parent.iterdir()] == [stored.name]
+        sent = {"reference_image": ("x.png", data.getvalue(), "image/png")}
+        request = {"request": json.dumps({"prompt": "a", "length": "17f"})}
+        assert client.post("/v1/videos", data=request, files=sent).status_code == 422
+    assert not list(paged.folder.parent.rglob("slipped.txt"))
 
 
 def test_an_uploaded_page_is_not_shown_as_one(paged: Running) -> None:

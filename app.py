@@ -36,7 +36,10 @@ def main(
         typer.Option(envvar="OPENSORA_USERS", help="Ask for a login; made by: python -m opensora users add NAME."),
     ] = None,
     no_login: Annotated[
-        bool, typer.Option(envvar="OPENSORA_NO_LOGIN", help="Let everybody in who reaches --host, without a login.")
+        bool,
+        typer.Option(
+            "--no-login", envvar="OPENSORA_NO_LOGIN", help="Let everybody in who reaches --host, without a login."
+        ),
     ] = False,
     allow_host: Annotated[
         list[str] | None, typer.Option(envvar="OPENSORA_ALLOW_HOSTS", help="Name under which browsers reach the page.")

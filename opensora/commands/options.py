@@ -20,8 +20,10 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show log lines, and wh
 def request_of(
     prompt: Annotated[str, typer.Argument(help="What to show; |0| … |1| … gives every loop its own text.")],
     image: Annotated[Path | None, typer.Option(help="Picture that the clip starts from.")] = None,
-    last_image: Annotated[Path | None, typer.Option(help="Picture that the clip ends with, for models of 2.0.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Clip that is continued, for models of 2.0.")] = None,
+    last_image: Annotated[
+        Path | None, typer.Option(help="Picture that the clip ends with, for published models.")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Clip that is continued, for published models.")] = None,
     resolution: Annotated[str | None, typer.Option(help="Such as 144p or 256px; default: the model's own.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Width:height; 9:16 is upright. Default: 16:9.")] = None,
     length: Annotated[str, typer.Option(help="Seconds (2s) or frames (49f), up to 15 s; 1f makes a picture.")] = "2s",

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -57,6 +58,11 @@ _BODY = {
         },
     }
 }
+After = Annotated[str | None, Query(max_length=100, description="Id of the last one of the page before.")]
+Variant = Annotated[
+    Literal["gif", "webm", "zip"] | None,
+    Query(description="Another form of a clip, written when it is first asked for; `zip` holds the frames."),
+]
 JobId = Annotated[str, Path(max_length=100, description="Id of the video.")]
 
 
@@ -85,9 +91,7 @@ def rest_router(videos: Videos, rates: Rates) -> APIRouter:
     def list_videos(
         owner: Owner,
         limit: Annotated[int, Query(description="1 to 100.")] = 20,
-        after: Annotated[
-            str | None, Query(max_length=100, description="Id of the last one of the page before.")
-        ] = None,
+        after: After = None,
     ) -> dict[str, Any]:
         """Your videos, newest first."""
         return videos.list(owner, limit, after)
@@ -111,10 +115,7 @@ def rest_router(videos: Videos, rates: Rates) -> APIRouter:
         video_id: JobId,
         owner: Owner,
         index: Annotated[int, Query(description="Which one, where several were asked for.")] = 0,
-        variant: Annotated[
-            Literal["gif", "webm", "zip"] | None,
-            Query(description="Another form of a clip, written when it is first asked for; `zip` holds the frames."),
-        ] = None,
+        variant: Variant = None,
     ) -> FileResponse:
         """The MP4, or the PNG of a picture, or another form of a clip; parts of it by Range."""
         if variant is None:
@@ -122,11 +123,7 @@ def rest_router(videos: Videos, rates: Rates) -> APIRouter:
         else:
             path, kind = await run_sync(videos.form, owner, video_id, index, variant, limiter=one_by_one)
             sha256 = ""
-        name = re.sub(r"[^\w.-]", "", f"{video_id}-{index}{path.suffix}", flags=re.ASCII)
-        headers = {"Cache-Control": "private, max-age=86400, immutable"}
-        if sha256:
-            headers["ETag"] = f'"{sha256}"'
-        return FileResponse(path, media_type=kind, filename=name, headers=headers, content_disposition_type="inline")
+        return _sent(path, kind, f"{video_id}-{index}", sha256)
 
     @router.post("/{video_id}/cancel")
     def cancel_video(video_id: JobId, owner: Owner) -> dict[str, Any]:
@@ -152,6 +149,13 @@ def loras_router() -> APIRouter:
         return {"object": "list", "data": data}
 
     return router
+
+
+def _sent(path: FilePath, kind: str, name: str, sha256: str) -> FileResponse:
+    """A file that never changes, under a name without anything that a header could take for more."""
+    name = re.sub(r"[^\w.-]", "", name + path.suffix, flags=re.ASCII)
+    headers = {"Cache-Control": "private, max-age=86400, immutable"} | ({"ETag": f'"{sha256}"'} if sha256 else {})
+    return FileResponse(path, media_type=kind, filename=name, headers=headers, content_disposition_type="inline")
 
 
 async def _counted(videos: Videos, owner: str, job_id: str, streams: dict[str, int]) -> AsyncIterator[str]:

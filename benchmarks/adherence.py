@@ -67,8 +67,17 @@ def judge_case(case: Case, settings: dict[str, Any], make: Generate) -> Outcome:
     clip, fps = make(case, settings)
     seconds = time.monotonic() - start
     verdict, reference = look(clip, fps), case.reference()
-    first = None if reference is None else psnr(clip[0], reference)
+    first = None if reference is None else psnr(clip[0], cut_to(reference, clip))
     return Outcome(case, clip, verdict, compare(case.expected, verdict), seconds, first)
+
+
+def cut_to(reference: NDArray[np.uint8], clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A reference image as the pipeline cuts it to a clip's size: itself where it has that size."""
+    from PIL import Image
+
+    from opensora.datasets.image_io import cover
+
+    return np.asarray(cover(Image.fromarray(reference), clip.shape[2], clip.shape[1]))
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
@@ -88,13 +97,13 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     return columns
 
 
-def autoencoder_psnr(model: str, clips: int = 12) -> tuple[float, float]:
+def autoencoder_psnr(model: str, resolution: str = "144p", clips: int = 12) -> tuple[float, float]:
     """Mean PSNR in dB of decoded against original clips of the world (17 frames) and of random textures (images)."""
     import torch
 
     from opensora.pipelines.build import build_models
 
-    vae = build_models("t2v", "144p", model=model).vae
+    vae = build_models("t2v", resolution, model=model).vae
     weight = next(vae.parameters())
     means = []
     for frames in (17, 1):
@@ -194,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         outcomes = run(suite, settings, options.limit)
         columns = summarise(outcomes)
         first = [o.first_frame for o in outcomes if o.first_frame is not None]
-        world, textures = autoencoder_psnr(options.model)
+        world, textures = autoencoder_psnr(options.model, settings["resolution"])
         figures = {"first frame dB": float(np.mean(first)) if first else None}
         figures |= {"autoencoder dB": world, "autoencoder dB on textures": textures}
         report = {"settings": settings, "floors": FLOORS, "shares": columns, "figures": figures}

@@ -1,4 +1,5 @@
-"""Does what was asked for also hold at other shapes and lengths, over loops, by speed, at rest, in Korean?
+"""Does what was asked for also hold at other shapes and lengths, over loops, by speed, at rest, in Korean, with frames
+that are given?
 
 ``python benchmarks/breadth.py`` makes every case of ``breadth_prompts.json`` once, with its seed and the model's own
 steps and guidance, and looks at the pixels with the judge of ``adherence.py``. Results are written after every clip,
@@ -20,22 +21,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that the file also runs as a script
 
 from benchmarks.judge import sheet
-from benchmarks.judge.score import MEASURES, Expected, Tally, compare
+from benchmarks.judge.score import MEASURES, Expected, Tally, compare, psnr
 from benchmarks.judge.verdict import Verdict, look
+from opensora.datasets.image_io import cover
 from opensora.datasets.world.scene import SceneSpec, Subject, render
 from opensora.datasets.world.spec import STRENGTHS
 from opensora.pipelines.errors import RequestError
 
 PROMPTS = Path(__file__).with_name("breadth_prompts.json")
 FIRST_SEED = 5000
-FLOORS = {"ratios": 0.85, "lengths": 0.85, "loops": 0.85, "still": 0.95, "camera": 0.9}
+FLOORS = {"ratios": 0.85, "lengths": 0.85, "loops": 0.85, "still": 0.95, "camera": 0.9, "given": 0.9}
 """Least share of right answers in every row of a section, of each measure that it is judged by."""
-CORRELATION, POINTS = 0.9, 0.05
-"""Least rank correlation of speed with the motion score; most that Korean may be below English."""
+UNBOUND = {"given": ("colour", "shape")}
+"""Measures of a section that are told and have no floor."""
+CORRELATION, POINTS, DECIBELS = 0.9, 0.05, 28.0
+"""Least rank correlation of speed with the motion score; most that Korean may be below English; least likeness of the
+first and last frames to given ones."""
+GIVEN_FRAMES, GIVEN_LENGTH = 33, "65f"
+"""Frames that a clip of 2.0 is given to go on from or to lead to, and its length then."""
 MOVING = ("colour", "shape", "direction")
 """What a section is judged by where it does not say."""
 
@@ -58,6 +66,8 @@ class Case:
     expected: Expected
     place: str
     """Background, for ground truth."""
+    given: str = ""
+    """What of the ground truth it is given: ``first``, ``last``, ``both``, ``extend`` or ``lead``, or nothing."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of ``generate_video``."""
 
@@ -71,8 +81,10 @@ def cases(sections: Sequence[str], limit: int | None = None) -> Iterator[Case]:
         for (number, asked), value in itertools.product(enumerate(values["prompts"][:limit]), varied):
             settings = {**told["settings"], **values.get("settings", {})}
             korean = value == "Korean"
-            if name not in ("", "language"):
+            if name not in ("", "language", "given"):
                 settings[name] = value
+            if value in ("extend", "lead"):
+                settings["length"] = GIVEN_LENGTH
             colour, kind, motion = asked["subject"].split()
             camera = value if name == "camera_motion" else None
             yield Case(
@@ -83,6 +95,7 @@ def cases(sections: Sequence[str], limit: int | None = None) -> Iterator[Case]:
                 seed=FIRST_SEED + number,
                 expected=Expected(((kind, colour, motion),), camera),
                 place=asked["place"],
+                given=value if name == "given" else "",
                 settings=settings,
             )
 
@@ -98,7 +111,8 @@ def generated(model: str, more: dict[str, Any]) -> Make:
     from opensora import generate_video
 
     def make(case: Case) -> tuple[Frames, float]:
-        result = generate_video(case.prompt, seed=case.seed, model=model, **{**case.settings, **more})
+        settings = {**case.settings, **more, **given_of(case)}
+        result = generate_video(case.prompt, seed=case.seed, model=model, **settings)
         return result.frames, result.fps
 
     return make
@@ -116,16 +130,51 @@ def rendered(case: Case) -> tuple[Frames, float]:
     return render(scene, height, width, frames, seed=case.seed), 24.0
 
 
+def given_of(case: Case) -> dict[str, Any]:
+    """Settings of ``generate_video`` that give a clip its part of the ground truth."""
+    if not case.given:
+        return {}
+    truth, _ = rendered(case)
+    match case.given:
+        case "extend":
+            return {"reference_video": truth[:GIVEN_FRAMES]}
+        case "lead":
+            return {"reference_video": truth[-GIVEN_FRAMES:], "cond_type": "v2v_tail"}
+    ends = {"first": ("reference_image",), "last": ("last_image",), "both": ("reference_image", "last_image")}
+    frames = {"reference_image": truth[0], "last_image": truth[-1]}
+    return {name: Image.fromarray(frames[name]) for name in ends[case.given]}
+
+
+def decibels_of(case: Case, clip: Frames) -> float | None:
+    """PSNR of the given first and last frames, the worse of both; ``None`` where no pictures are given."""
+    height, width = clip.shape[1:3]
+    found = [
+        psnr(clip[0 if name == "reference_image" else -1], np.asarray(cover(image, width, height)))
+        for name, image in given_of(case).items()
+        if isinstance(image, Image.Image)
+    ]
+    return round(min(found), 2) if found else None
+
+
+def part_of(case: Case, clip: Frames) -> Frames:
+    """The frames that are judged: of loops the last third, of a clip that goes on or leads to another what is new."""
+    match case.given:
+        case "extend":
+            return clip[GIVEN_FRAMES:]
+        case "lead":
+            return clip[:-GIVEN_FRAMES]
+    return clip[-(len(clip) // 3) :] if case.settings.get("loops", 1) > 1 else clip
+
+
 def judge(case: Case, make: Make, judged: Sequence[str]) -> dict[str, Any]:
-    """Make a case and look at it; of loops at the last third, of a picture not at its motion."""
+    """Make a case and look at it, of a picture not at its motion."""
     start = time.monotonic()
     try:
         clip, fps = make(case)
     except RequestError as error:
         return {"row": case.row, "prompt": case.prompt, "seed": case.seed, "refused": str(error)}
     seconds = time.monotonic() - start
-    part = clip[-(len(clip) // 3) :] if case.settings.get("loops", 1) > 1 else clip
-    verdict = look(part, fps)
+    verdict = look(part_of(case, clip), fps)
     tally = compare(case.expected, verdict)
     counted = [m for m in judged if m in tally.asked and (len(clip) > 1 or m in ("colour", "shape"))]
     return {
@@ -136,6 +185,7 @@ def judge(case: Case, make: Make, judged: Sequence[str]) -> dict[str, Any]:
         "frames": len(clip),
         "seen": sheet.describe(verdict),
         "speed": speed_of(verdict),
+        "decibels": decibels_of(case, clip),
         "right": {m: tally.right[m] for m in counted},
         "of": {m: tally.asked[m] for m in counted},
         "seconds": round(seconds, 2),
@@ -161,6 +211,9 @@ def rows_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 tally.add(Tally(dict(record["right"]), dict(record["of"])))
         refused = sum("refused" in record for record in own)
         found[name] = {"clips": len(own) - refused, "refused": refused, **tally.shares()}
+        alike = [record["decibels"] for record in own if record.get("decibels") is not None]
+        if alike:
+            found[name]["decibels"] = float(np.mean(alike))
     return found
 
 
@@ -202,10 +255,13 @@ def short_of(rows: dict[str, dict[str, Any]], figures: dict[str, float]) -> list
     """What is below its floor, in words; empty where all holds."""
     below = []
     for name, shares in rows.items():
-        floor = FLOORS.get(name.split()[0])
+        section = name.split()[0]
+        floor = FLOORS.get(section, 0.0)
         for measure in MEASURES:
-            if floor is not None and shares.get(measure, 1.0) < floor:
+            if measure not in UNBOUND.get(section, ()) and shares.get(measure, 1.0) < floor:
                 below.append(f"{name}: {measure} {shares[measure]:.0%}, floor {floor:.0%}")
+        if shares.get("decibels", DECIBELS) < DECIBELS:
+            below.append(f"{name}: {shares['decibels']:.1f} dB to the given frames, floor {DECIBELS:g}")
     correlation = figures.get("rank correlation of mean speeds")
     if correlation is not None and correlation < CORRELATION:
         below.append(f"speed: rank correlation {correlation:.2f}, floor {CORRELATION}")
@@ -303,6 +359,7 @@ def main(arguments: Sequence[str] | None = None, make: Make | None = None) -> di
         told = "  ".join(f"{m} {shares[m]:6.1%}" for m in MEASURES if m in shares)
         print(
             f"{name:26}{shares['clips']:4} clips  {told}"
+            + (f"  given {shares['decibels']:.1f} dB" if "decibels" in shares else "")
             + (f"  {shares['refused']} refused" if shares["refused"] else "")
         )
     print("\n".join(f"{name}: {value:.3f}" for name, value in figures.items()))

@@ -28,6 +28,7 @@ from torch.nn.functional import cosine_similarity
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that the file also runs as a script
 
+from opensora.acceleration.shardformer.apply import obstacle
 from opensora.models.text.conditioner import HFEmbedder
 from opensora.models.text.precision import PRECISIONS, loading_settings
 
@@ -157,6 +158,8 @@ def measure(variant: Variant, conditions: Conditions) -> Measurement:
     Raises:
         ValueError: the variant cannot be had here; a sentence says why.
     """
+    if variant.shardformer == "on" and (reason := obstacle()):  # before the weights are read
+        raise ValueError(f"shardformer cannot be used: {reason}")
     before, device = psutil.Process().memory_info().rss, torch.device(conditions.device)
     start = time.perf_counter()
     settings = loading_settings(variant.precision, device)

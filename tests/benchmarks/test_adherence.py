@@ -156,7 +156,7 @@ def test_a_run_reports_and_records(
 ) -> None:
     run = adherence.run
     monkeypatch.setattr(adherence, "run", lambda suite, settings, limit: run(suite, settings, limit, rendered))
-    monkeypatch.setattr(adherence, "autoencoder_psnr", lambda model: (31.0, 25.0))
+    monkeypatch.setattr(adherence, "autoencoder_psnr", lambda *asked: (31.0, 25.0))
     report = adherence.main(
         ["--limit", "3", "--json", str(tmp_path / "r.json"), "--sheet", str(tmp_path / "s.png"), "--set", "steps=4"]
     )

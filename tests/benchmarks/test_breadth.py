@@ -18,9 +18,11 @@ ALL = list(breadth.sections())
 
 def test_every_case_can_be_asked_of_the_bundled_model_and_is_none_of_the_adherence_benchmark() -> None:
     every = list(cases(ALL))
-    assert len({case.name for case in every}) == len(every) == 8 * 5 + 8 * 4 + 8 + 4 * 6 + 12 + 8 * 2 + 3 * 6
+    assert len({case.name for case in every}) == len(every) == 8 * 5 + 8 * 4 + 8 + 4 * 6 + 12 + 8 * 2 + 3 * 6 + 6 * 5
     others = {case.prompt for case in load_suite().text_to_video}
     for case in every:
+        if case.given:
+            continue
         request = GenerationRequest(case.prompt, model="tiny", seed=case.seed, **case.settings)
         assert request.texts(request.bundle()) and case.prompt not in others
     lengths = {case.row: case.settings["length"] for case in cases(["lengths"])}
@@ -82,6 +84,34 @@ def test_speeds_are_compared_by_rank_and_languages_by_points() -> None:
         "still: motion 50%, floor 95%",
         "speed: rank correlation 0.50, floor 0.9",
         "Korean below English, colour: 100 points, at most 5",
+    ]
+
+
+def test_clips_are_given_parts_of_the_ground_truth_and_judged_by_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = np.arange(65, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 32, 3), np.uint8)
+    monkeypatch.setattr(breadth, "rendered", lambda case: (truth[: int(case.settings["length"][:-1])], 24.0))
+    every = {case.given: case for case in cases(["given"], limit=1)}
+    assert [case.settings["length"] for case in every.values()] == ["33f", "33f", "33f", "65f", "65f"]
+    told = {name: breadth.given_of(case) for name, case in every.items()}
+    assert {name: tuple(settings) for name, settings in told.items()} == {
+        "first": ("reference_image",),
+        "last": ("last_image",),
+        "both": ("reference_image", "last_image"),
+        "extend": ("reference_video",),
+        "lead": ("reference_video", "cond_type"),
+    }
+    assert told["extend"]["reference_video"][-1, 0, 0, 0] == 32 == told["lead"]["reference_video"][0, 0, 0, 0]
+    assert breadth.part_of(every["extend"], truth)[0, 0, 0, 0] == 33
+    assert breadth.part_of(every["lead"], truth)[-1, 0, 0, 0] == 31
+    clip = truth[:33].copy()
+    clip[-1] += 10
+    alike = {name: breadth.decibels_of(case, clip) for name, case in every.items()}
+    assert alike["first"] is not None and alike["first"] > 100 and alike["last"] == alike["both"] == 28.13
+    assert alike["extend"] is None and alike["lead"] is None
+    rows = {"given last": {"decibels": 20.0, "colour": 0.1, "direction": 0.8}}
+    assert short_of(rows, {}) == [
+        "given last: direction 80%, floor 90%",
+        "given last: 20.0 dB to the given frames, floor 28",
     ]
 
 

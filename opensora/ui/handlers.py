@@ -22,6 +22,7 @@ from opensora.ui import examples, fields, history, render, rerun, restore, sever
 from opensora.ui.browser import Browser, identity, job_of, owner_of, words_of
 from opensora.ui.model_acts import Models
 from opensora.ui.model_list import listed
+from opensora.ui.people import told
 from opensora.ui.said import problem
 from opensora.ui.several import Several, batch_of
 from opensora.ui.wildcards import expand
@@ -198,8 +199,8 @@ class Handlers:
 
     def check(self, browser: Browser | None, admin: bool, event: gr.EventData | None = None) -> tuple[Any, str]:
         """Do with a model what was asked for; returns the timer of the list, and the list."""
-        w, act, name = words_of(browser), str(getattr(event, "act", "")), str(getattr(event, "name", ""))
-        refused = self.models.act(w, act, name, admin)
+        w = words_of(browser)
+        refused = self.models.act(w, told(event, "act"), told(event, "name"), admin)
         return gr.Timer(active=self.models.busy), listed(w, self.models, admin, refused)
 
     def _change(self, act: str, job_id: str, owner: str) -> None:

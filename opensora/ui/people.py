@@ -45,6 +45,14 @@ def answering(handler: Handler) -> Handler:
     return answer
 
 
+def told(event: gr.EventData | None, name: str) -> str:
+    """What a button says by its data; nothing for events without, such as those of a timer."""
+    try:
+        return str(getattr(event, name))
+    except (AttributeError, TypeError):
+        return ""
+
+
 def managing(handler: Handler) -> Handler:
     """As :func:`pressed`, for a handler that is also told whether that person may change what is installed."""
 

@@ -62,6 +62,18 @@ def test_a_new_password_keeps_the_jobs_and_ends_the_sessions(users: Users) -> No
     assert users.by_password("ada", PASSWORD) is None
 
 
+def test_only_who_was_made_one_is_an_administrator(users: Users) -> None:
+    key = users.new_key("ada")
+    assert not users.all()["ada"].admin  # also in files from before there were administrators
+    users.set_admin("ada", True)
+    found = users.by_key(key)
+    assert found is not None and found.admin
+    users.set_admin("ada", False)
+    assert not users.all()["ada"].admin
+    with pytest.raises(UsersError, match="no user 'bob'"):
+        users.set_admin("bob", True)
+
+
 def test_changes_from_another_process_are_seen(users: Users) -> None:
     other = Users(users.path)
     assert set(other.all()) == {"ada"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gradio import EventData
 from hub_server import Hub, serve
 from safetensors.numpy import save
 
@@ -178,4 +179,8 @@ def test_handlers_are_told_who_may_change_what_is_installed() -> None:
         request = SimpleNamespace(request=SimpleNamespace(state=SimpleNamespace(**state)))
         browser, told, event = people.managing(echo)(request, "event", {"owner": "x"})
         assert (browser["owner"], told, event) == (state.get("person", "x"), admin, "event")
+    for nothing in (None, EventData(None, None)):
+        assert people.told(nothing, "act") == ""
+    assert people.told(EventData(None, {"act": "check"}), "act") == "check"
+    assert people.told(EventData(None, {"act": "check"}), "name") == ""
     assert people.admin_of(SimpleNamespace(request=None)) is False  # type: ignore[arg-type]

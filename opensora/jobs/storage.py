@@ -10,14 +10,7 @@ import fsspec
 from opensora.jobs.objects import ObjectStorage
 from opensora.jobs.places import Places, read_manifest, sync
 
-PACKAGES = {
-    "s3": "'opensora[s3]'",
-    "s3a": "'opensora[s3]'",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-}
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 """What pip has to install for a kind of storage."""
 
 KEYS = (

@@ -242,7 +242,7 @@ def test_files_and_pictures_travel_through_a_storage_without_folders(
     outcome = attempt.run(JOB, 1, worker)
     assert outcome is not None and np.array_equal(pictures[0], np.asarray(picture))
     assert not machine.result(JOB).exists() and left_over(worker) == [] and results(server) == []
-    server.storage.fetch(JOB, outcome["lease"])
+    server.storage.fetch(JOB, outcome)
     assert attempt.sha256(at.places.result(JOB) / "video.mp4") == outcome["files"][0]["sha256"]
     fs = fsspec.filesystem("memory")
     assert fs.find("/bucket") == [

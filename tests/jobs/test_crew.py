@@ -10,7 +10,9 @@ import crew_jobs
 import numpy as np
 import psutil
 import pytest
+import typer
 
+from opensora.commands.worker import own_gpus
 from opensora.jobs import attempt, given
 from opensora.jobs.attempt import Workplace
 from opensora.jobs.board import Board
@@ -161,3 +163,6 @@ def test_gpus_fall_into_sets_of_the_span() -> None:
     assert gpu_sets("3,1", 2) == ("3,1",)
     with pytest.raises(ValueError, match="Got 3 GPUs for clips that span 2"):
         gpu_sets("0,1,2", 2)
+    assert own_gpus("0,1", 2) == "0,1"
+    with pytest.raises(typer.BadParameter, match=r"Start a worker for each of 0,1 and 2,3, or let all .* --span 4"):
+        own_gpus("0,1,2,3", 2)

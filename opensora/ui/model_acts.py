@@ -88,14 +88,14 @@ class Tests:
 
     def state(self, w: Words, name: str) -> str:
         """What is known of a model's test; nothing before one."""
-        from opensora.ui.model_list import tested
+        from opensora.ui.model_list import found_by
 
         self._look(name)
         with self._lock:
             found = self._found.get(name)
             running = name in self._jobs
         if isinstance(found, Verdict):
-            return tested(w, found)
+            return found_by(w, found)
         return w.tell(found) if found is not None else w("test.running") if running else ""
 
     @property

@@ -42,7 +42,7 @@ def listed(w: Words, models: Models, admin: bool, problem: str = "") -> str:
     return f"<ul class='os-queue'>{rows}</ul>{note}"
 
 
-def tested(w: Words, verdict: Verdict) -> str:
+def found_by(w: Words, verdict: Verdict) -> str:
     """What a self-test found, as sentences."""
     values = {"ratio": "", "least": f"{LEAST:.0f}"}
     if verdict.decibels is not None:
@@ -64,6 +64,8 @@ def _row(w: Words, preset: zoo.Preset, models: Models, admin: bool) -> str:
     told = [text for text in (models.checks.state(w, preset.name), models.tests.state(w, preset.name)) if text]
     tools, below = "", ""
     if state.installed and (fetched is None or not fetched.phase.busy):
+        if fetched is not None and fetched.phase is Phase.DONE:
+            told.insert(0, w(PHASES[Phase.DONE]))
         tools = button(w("models.check"), SMALL, act="check", name=preset.name)
         tools += button(w("models.test"), SMALL, act="self-test", name=preset.name)
         where = f"<span class='os-faint os-path'>{escape(str(state.where))}</span>" if admin else ""

@@ -9,9 +9,19 @@ from opensora.models import zoo
 from opensora.pipelines import self_test
 from opensora.pipelines.image_first import bundles
 from opensora.pipelines.request import require_weights
-from opensora.pipelines.self_test import Verdict
+from opensora.pipelines.self_test import LEAST, Finding, Verdict
 from opensora.ui.model_downloads import Downloads
 from opensora.ui.words import Words
+
+FOUND = {
+    Finding.AS_RECORDED: "test.recorded",
+    Finding.OTHER: "test.other",
+    Finding.STALE: "test.stale",
+    Finding.FIRST: "test.first",
+    Finding.AS_BEFORE: "test.before",
+    Finding.CHANGED: "test.changed",
+}
+"""Texts by what a self-test found."""
 
 
 class Checks:
@@ -88,8 +98,6 @@ class Tests:
 
     def state(self, w: Words, name: str) -> str:
         """What is known of a model's test; nothing before one."""
-        from opensora.ui.model_list import found_by
-
         self._look(name)
         with self._lock:
             found = self._found.get(name)
@@ -126,6 +134,17 @@ class Tests:
                 self._found[name] = self_test.examine(zoo.PRESETS[name], made)
             except (ValueError, KeyError, OSError) as error:
                 self._found[name] = str(error)
+
+
+def found_by(w: Words, verdict: Verdict) -> str:
+    """What a self-test found, as sentences."""
+    values = {"ratio": "", "least": f"{LEAST:.0f}"}
+    if verdict.decibels is not None:
+        values["ratio"] = w("test.equal.ratio") if verdict.decibels == float("inf") else f"{verdict.decibels:.1f} dB"
+    text = w(FOUND[verdict.finding]).format(**values)
+    if verdict.equal is None:
+        return text
+    return f"{text} {w('test.equal') if verdict.equal else w('test.unequal')}"
 
 
 @dataclass

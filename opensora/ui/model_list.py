@@ -4,7 +4,6 @@ from html import escape
 from pathlib import Path
 
 from opensora.models import zoo
-from opensora.pipelines.self_test import LEAST, Finding, Verdict
 from opensora.ui import choices, said
 from opensora.ui.model_acts import Models
 from opensora.ui.model_downloads import Phase, Status
@@ -20,14 +19,6 @@ PHASES = {
     Phase.FAILED: "fetch.failed",
     Phase.DONE: "fetch.done",
 }
-FOUND = {
-    Finding.AS_RECORDED: "test.recorded",
-    Finding.OTHER: "test.other",
-    Finding.STALE: "test.stale",
-    Finding.FIRST: "test.first",
-    Finding.AS_BEFORE: "test.before",
-    Finding.CHANGED: "test.changed",
-}
 
 
 def listed(w: Words, models: Models, admin: bool, problem: str = "") -> str:
@@ -40,17 +31,6 @@ def listed(w: Words, models: Models, admin: bool, problem: str = "") -> str:
     rows = "".join(_row(w, preset, models, admin) for preset in zoo.PRESETS.values())
     note = f"<p class='os-note' role='alert'>{escape(problem)}</p>" if problem else ""
     return f"<ul class='os-queue'>{rows}</ul>{note}"
-
-
-def found_by(w: Words, verdict: Verdict) -> str:
-    """What a self-test found, as sentences."""
-    values = {"ratio": "", "least": f"{LEAST:.0f}"}
-    if verdict.decibels is not None:
-        values["ratio"] = w("test.equal.ratio") if verdict.decibels == float("inf") else f"{verdict.decibels:.1f} dB"
-    text = w(FOUND[verdict.finding]).format(**values)
-    if verdict.equal is None:
-        return text
-    return f"{text} {w('test.equal') if verdict.equal else w('test.unequal')}"
 
 
 def size_of(folder: Path) -> int:

@@ -14,9 +14,9 @@ from opensora.pipelines import self_test
 from opensora.pipelines.request import RequestError
 from opensora.pipelines.self_test import Finding, Record, Verdict
 from opensora.ui import model_acts, model_list
-from opensora.ui.model_acts import Models
+from opensora.ui.model_acts import Models, found_by
 from opensora.ui.model_downloads import Phase, Status
-from opensora.ui.model_list import listed, found_by
+from opensora.ui.model_list import listed
 from opensora.ui.words import ENGLISH, LANGUAGES
 
 NAME = "opensora-1.3-t2v-360p"

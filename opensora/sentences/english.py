@@ -276,5 +276,6 @@ ENGLISH: dict[str, str] = {
     "space.gone": "This Space has no storage of its own: clips are gone when it restarts or falls asleep. "
     "Download what you want to keep.",
     "space.zero": "Clips are made on ZeroGPU: their time counts against your own daily quota there.",
+    "space.worker": "the worker has ended; restart the Space",
     "space.package": "The package spaces is not installed, so clips are computed without a GPU.",
 }

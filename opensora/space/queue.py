@@ -16,6 +16,7 @@ from opensora.jobs.retention import Retention
 from opensora.jobs.tickets import job_of
 from opensora.jobs.worker import Settings, Worker
 from opensora.pipelines.request import GenerationRequest
+from opensora.sentences import say
 from opensora.space.zero import VISITOR, Visitors, ZeroGpu
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class ZeroFleet(Fleet):
 
     def trouble(self, places: Places, name: str) -> str | None:
         """Why the worker takes no job at present; ``None`` if it does."""
-        return None if self._thread.is_alive() else "the worker has ended; restart the Space"
+        return None if self._thread.is_alive() else say("space.worker")
 
 
 class ZeroQueue(DurableQueue):

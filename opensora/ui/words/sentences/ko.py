@@ -272,5 +272,6 @@ SENTENCES: dict[str, str] = {
     "space.gone": "이 Space에는 저장 공간이 없어, 다시 시작하거나 잠들면 동영상이 사라집니다. 보관할 것은 "
     "내려받으세요.",
     "space.zero": "동영상은 ZeroGPU에서 만들며, 걸린 시간은 하루 사용량에 들어갑니다.",
+    "space.worker": "작업 프로세스가 끝났습니다. Space를 다시 시작하세요",
     "space.package": "spaces 패키지가 없어서 GPU 없이 계산합니다.",
 }

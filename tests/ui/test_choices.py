@@ -45,9 +45,10 @@ def test_motion_by_a_language_model_is_offered_where_one_is_set_up(monkeypatch: 
 def test_every_model_says_where_it_is_and_what_it_needs() -> None:
     offered = dict((value, label) for label, value in choices.models(ENGLISH))
     assert list(offered) == list(zoo.PRESETS)
-    assert "bundled" in offered["tiny"]
     for name, label in offered.items():
-        if name != "tiny":
+        if zoo.PRESETS[name].bundled:
+            assert "bundled" in label
+        else:
             assert "GB to download" in label or "downloaded" in label
             assert "GB GPU" in label
         assert choices.resolutions(name)

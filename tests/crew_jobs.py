@@ -21,9 +21,8 @@ def generate(
     request: GenerationRequest, *, on_progress: Any, cancel: CancelFlag, group: Group, lean: bool = False
 ) -> GenerationResult:
     """``stop`` waits in its third step until it is asked to stop. Of the others the second process alone does this:
-    ``big`` needs less memory, ``bug`` fails, ``die`` is killed, ``die once`` only the first time. ``flat`` fails in
-    all."""
-    if request.prompt not in ("stop", "big", "bug", "die", "die once", "flat"):
+    ``big`` needs less memory, ``die`` is killed, ``die once`` only the first time. ``flat`` fails in all."""
+    if request.prompt not in ("stop", "big", "die", "die once", "flat"):
         return real(request, on_progress=on_progress, cancel=cancel, group=group, lean=lean)
     reporter = Reporter(on_progress, cancel, group)
     with reporter.stage("sampling", 5):
@@ -45,8 +44,6 @@ def act(prompt: str, group: Group, cancel: CancelFlag, lean: bool) -> None:
         return
     if prompt == "big" and not lean:
         raise OutOfMemory("sampling")
-    if prompt == "bug":
-        raise ZeroDivisionError("/some/secret/path")
     died = Path(os.environ["FAKE_JOBS"]) / "died"
     if prompt == "die" or (prompt == "die once" and not died.exists()):
         died.touch()

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ from opensora.jobs import attempt, given
 from opensora.jobs.attempt import Workplace
 from opensora.jobs.board import Board
 from opensora.jobs.crew import Crew
+from opensora.jobs.crew import _outcome as outcome_of_words
 from opensora.jobs.durable import DurableQueue
 from opensora.jobs.fleet import gpu_sets
+from opensora.jobs.messages import End, Ended
 from opensora.jobs.places import Places
 from opensora.jobs.queue import JobState
 from opensora.jobs.record import Record
 from opensora.jobs.storage import open_storage
 from opensora.jobs.store import sqlite
 from opensora.pipelines.build import release_models
+from opensora.pipelines.errors import RequestError
+from opensora.pipelines.lean import OutOfMemory
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import Cancelled, GenerationError, Progress
 from opensora.pipelines.video import generate
@@ -131,17 +136,24 @@ def test_memory_that_runs_out_in_one_process_is_a_second_try_with_less(at: Workp
     assert "The memory ran out in the sampling stage, so the clip was made again" in outcome["notes"][0]
 
 
-def test_processes_that_are_killed_again_and_again_end_the_job_with_a_sentence(at: Workplace) -> None:
-    outcome = outcome_of(at, "die")
-    assert (outcome["state"], outcome["attempts"]) == ("failed", 2)
+def test_processes_that_are_killed_at_the_last_attempt_end_the_job_with_a_sentence(at: Workplace) -> None:
+    outcome = outcome_of(replace(at, most=1), "die")
+    assert (outcome["state"], outcome["attempts"]) == ("failed", 1)
     assert outcome["error"].startswith("Process 2 of the 2 that make a clip together ended in the middle of it")
-    assert "attempt 2 of 2" in outcome["error"]
+    assert "attempt 1 of 1" in outcome["error"]
 
 
-def test_an_error_of_one_process_ends_the_attempt_with_it(at: Workplace, caplog: pytest.LogCaptureFixture) -> None:
-    outcome = outcome_of(at, "bug")
-    assert outcome["state"] == "failed" and "secret" not in outcome["error"]
-    assert "ZeroDivisionError: /some/secret/path" in caplog.text
+def test_what_one_process_says_of_itself_counts_more_than_what_others_heard_of_it() -> None:
+    done, heard = Ended(End.DONE), Ended(End.LEFT, text="another process of the run ended without a word")
+    with pytest.raises(RuntimeError, match="a process of the crew failed: ZeroDivisionError: x"):
+        outcome_of_words([heard, Ended(End.BROKEN, text="ZeroDivisionError: x")])
+    with pytest.raises(OutOfMemory, match="ran out in the decoding stage"):
+        outcome_of_words([heard, Ended(End.MEMORY, "decoding", "no memory")])
+    with pytest.raises(RequestError, match="no such seed"):
+        outcome_of_words([Ended(End.CANCELLED), Ended(End.REFUSED, "seed", "no such seed")])
+    with pytest.raises(RuntimeError, match="ended without a word"):
+        outcome_of_words([heard, done])
+    assert outcome_of_words([done, done]) is done
 
 
 def test_a_worker_with_a_span_makes_jobs_and_its_processes_end_with_it(tmp_path: Path) -> None:

@@ -137,7 +137,10 @@ def main() -> None:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     form = f"%(asctime)s %(name)s: process {rank + 1} of {size}: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
-    link = Client(os.environ.pop(ADDRESS), authkey=bytes.fromhex(os.environ.pop(KEY)))
+    try:
+        link = Client(os.environ.pop(ADDRESS), authkey=bytes.fromhex(os.environ.pop(KEY)))
+    except OSError:
+        raise SystemExit("The worker that started this process is gone.") from None
     link.send(Here(rank, os.getpid()))
     Member(link, rank, size, getattr(importlib.import_module(module), function)).serve()
 

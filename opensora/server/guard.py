@@ -27,6 +27,8 @@ PROGRAM_PATHS = re.compile(r"/(v1|mcp|metrics|docs|openapi\.json)(/|$)")
 """What is for programs: without a login it is for those of this machine."""
 HEAVY_PATHS = re.compile(r"/(v1/videos|gradio_api/upload|gradio_api/call/.*)/?")
 """Where requests for clips and files arrive."""
+LONGEST_KIND = 250
+"""Letters of the type of a multipart body, with what divides its parts."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -77,6 +79,7 @@ class Guard:
             identity = await run_in_threadpool(self._identify, headers)
             self._check_origin(scope, headers, identity)
             self._check_rate(scope, headers, identity)
+            _check_boundary(headers)
             if identity is None and not self._is_open(path):
                 if self._sessions.users is not None and _wants_page(scope, headers):
                     target = path + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
@@ -188,6 +191,13 @@ def _security_headers(settings: ServerSettings) -> dict[str, str]:
     if not settings.framed_by:
         headers |= {"X-Frame-Options": "SAMEORIGIN", "Cross-Origin-Opener-Policy": "same-origin"}
     return headers
+
+
+def _check_boundary(headers: Headers) -> None:
+    """Refuse a multipart body that no reader takes: gradio fails at what divides the parts if it is too long."""
+    kind = headers.get("content-type", "")
+    if kind.lower().startswith("multipart/") and len(kind) > LONGEST_KIND:
+        raise ApiError(400, "invalid_request", "The boundary of this multipart body is too long; use up to 70 letters.")
 
 
 def _megabytes(headers: Headers) -> int:

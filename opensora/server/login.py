@@ -5,6 +5,7 @@ import html
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from opensora.server.errors import ApiError
 from opensora.server.sessions import COOKIE, DAYS, Sessions
 
 _PAGE = """<!doctype html>
@@ -73,6 +74,10 @@ def login_router(sessions: Sessions) -> APIRouter:
             secure=request.url.scheme == "https",
         )
         return answer
+
+    @router.get("/logout", include_in_schema=False)
+    def stay() -> Response:
+        raise ApiError(405, "method", "A link logs nobody out; use the button on /login.", headers={"Allow": "POST"})
 
     @router.post("/logout")
     def log_out() -> Response:

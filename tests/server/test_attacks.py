@@ -281,7 +281,7 @@ def test_nothing_that_is_uploaded_is_unpacked(paged: Running) -> None:
     with paged.client() as client:
         for name in ("x.zip", "x.png"):
             stored = Path(client.post("/gradio_api/upload", files={"files": (name, data.getvalue())}).json()[0])
-            assert stored.is_file() and [path.name for path in stored.parent.iterdir()] == [stored.name]
+            assert stored.is_file() and {path.name for path in stored.parent.iterdir()} <= {"x.zip", "x.png"}
         sent = {"reference_image": ("x.png", data.getvalue(), "image/png")}
         request = {"request": json.dumps({"prompt": "a", "length": "17f"})}
         assert client.post("/v1/videos", data=request, files=sent).status_code == 422

@@ -80,7 +80,8 @@ def _progress(w: Words, fetched: Status) -> str:
     """How far a download is, and what went wrong with it."""
     total = max(fetched.total, 1)
     share = min(1.0, fetched.done / total)
-    facts = [w(PHASES[fetched.phase]), w("fetch.bytes", done=said.size(fetched.done), total=said.size(fetched.total))]
+    here = said.size(fetched.done) if fetched.done else "0"
+    facts = [w(PHASES[fetched.phase]), w("fetch.bytes", done=here, total=said.size(fetched.total))]
     if fetched.speed:
         facts.append(w("fetch.speed", speed=said.size(round(fetched.speed))))
     if fetched.phase is Phase.RUNNING and (left := fetched.seconds_left) is not None:

@@ -35,7 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(bundle: Path) -> Iterator[Models]:
     """The networks that the next jobs use; what a test does to them ends with it."""
     release_models()
-    yield build_models("t2v", "144p", True, model=bundle)
+    yield build_models("t2v", "144p", True, model=bundle, dtype="fp32")
     release_models()
 
 
@@ -104,7 +104,7 @@ def one_colour(models: Models) -> None:
 
 def noise(models: Models) -> None:
     generator = torch.Generator().manual_seed(0)
-    models.vae.decoder.conv_out.register_forward_hook(
+    models.vae.decoder.register_forward_hook(
         lambda _, args, out: torch.randn(out.shape, generator=generator, dtype=out.dtype)
     )
 

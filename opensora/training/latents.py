@@ -76,12 +76,17 @@ def clip_and_captions(
     bucket: LatentBucket, index: int, seed: int, captions: int, wording: Wording = "1.3"
 ) -> tuple[np.ndarray, list[str]]:
     """Clip ``index`` of a bucket, uint8 (T, H, W, 3), with several captions; held-out combinations never occur."""
-    rng = np.random.default_rng((seed, crc32(bucket.name.encode()), index))
-    scene = scene_of(bucket, rng)
+    scene, rng = scene_at(bucket, index, seed)
     frames = bucket.of or bucket.frames
     clip = render(scene, bucket.height, bucket.width, frames, fps=24, seed=int(rng.integers(2**31)), kept=bucket.frames)
-    texts = [_caption(scene, rng, wording, moves=frames > 1) for _ in range(captions)]
+    texts = [caption_of(scene, rng, wording, moves=frames > 1) for _ in range(captions)]
     return clip, texts
+
+
+def scene_at(bucket: LatentBucket, index: int, seed: int) -> tuple[SceneSpec, np.random.Generator]:
+    """Scene of clip ``index`` of a bucket, and the generator that draws the rest of it."""
+    rng = np.random.default_rng((seed, crc32(bucket.name.encode()), index))
+    return scene_of(bucket, rng), rng
 
 
 def scene_of(bucket: LatentBucket, rng: np.random.Generator) -> SceneSpec:
@@ -93,7 +98,8 @@ def scene_of(bucket: LatentBucket, rng: np.random.Generator) -> SceneSpec:
     return scene
 
 
-def _caption(scene: SceneSpec, rng: np.random.Generator, wording: Wording, moves: bool) -> str:
+def caption_of(scene: SceneSpec, rng: np.random.Generator, wording: Wording, moves: bool) -> str:
+    """A caption in English or Korean."""
     language: Literal["en", "ko"] = "ko" if rng.random() < 0.3 else "en"
     if wording == "1.3":
         return caption(scene, rng, language)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from opensora.datasets.world.scene import random_scene
+from opensora.datasets.world.spec import heldout
 from opensora.models.reranker import Reranker, RerankerConfig
 from opensora.models.stdit.stdit3 import STDiT3, STDiT3Config
 from opensora.models.text.t5 import T5Encoder
 from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3, VAEv13Config
 from opensora.training.diffusion import DiffusionTrainConfig, DiffusionTrainer, Stage, draw_condition, stage_at
 from opensora.training.latents import LatentBucket, clip_and_captions, fill, load, scene_of
-from opensora.training.reranker import RerankerTrainConfig, RerankerTrainer
+from opensora.training.reranker import RerankerTrainConfig, RerankerTrainer, nearly
 from opensora.training.text import TextTrainConfig, TextTrainer
 from opensora.training.vae import VAEBucket, VAETrainConfig, VAETrainer, reconstruction_loss, sample_clip, to_pixels
 
@@ -224,6 +226,24 @@ def test_pictures_may_have_a_time_shift_of_their_own() -> None:
     assert replace(stage, picture_shift=None).shift_of(picture) == 5.0
 
 
+def test_a_near_scene_differs_in_one_thing_and_is_never_a_held_out_one() -> None:
+    rng = np.random.default_rng(0)
+    for count, most in ((0, 0), (1, 2), (2, 3)):
+        for _ in range(20):
+            scene = random_scene(rng, count=count)
+            others = nearly(scene, rng)
+            assert len(others) <= most and not any(heldout(other) for other in others)
+            for other in others:
+                pairs = zip(scene.subjects, other.subjects, strict=True)
+                changed = [
+                    (a.kind != b.kind, a.colour != b.colour)
+                    for a, b in pairs
+                    if (a.kind, a.colour) != (b.kind, b.colour)
+                ]
+                assert changed in ([(True, False)], [(False, True)], [(False, True)] * 2)
+                assert replace(other, subjects=scene.subjects) == scene
+
+
 def test_the_reranker_learns_which_caption_belongs_to_a_picture_and_resumes(folder: Path) -> None:
     diffusion_recipe(folder)  # fills the cache
     recipe = RerankerTrainConfig(
@@ -235,13 +255,15 @@ def test_the_reranker_learns_which_caption_belongs_to_a_picture_and_resumes(fold
         held_out=8,
         steps=60,
         batch=12,
+        near_from=45,
+        near_batch=6,
         warmup=5,
         noise=0.2,
     )
     whole = RerankerTrainer(recipe, folder / "run-reranker")
     assert (len(whole.captions), len(whole.test_captions)) == (24, 8)
     history = whole.run()
-    assert mean_loss(history[-10:]) < 0.9 * mean_loss(history[:10])
+    assert mean_loss(history[35:45]) < 0.9 * mean_loss(history[:10])
     assert 0.0 <= whole.accuracy(among=4) <= 1.0
     first = RerankerTrainer(recipe, folder / "run-reranker-parts")
     for _ in range(20):

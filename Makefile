@@ -98,6 +98,7 @@ train-tiny: $(DEV)
 	$(PY) scripts/diffusion/encode.py $(DENOISER)
 	$(PY) -m torch.distributed.run --standalone --nproc_per_node $(PROCESSES) \
 	  scripts/diffusion/train.py $(DENOISER) --export assets/tiny/stdit
+	$(PY) scripts/reranker/train.py configs/reranker/train/tiny.py --export assets/tiny/reranker
 
 colossalai: $(COLOSSALAI)
 	$(PY) -c "import colossalai; print('colossalai', colossalai.__version__)"
@@ -110,7 +111,6 @@ test-colossalai:
 	OMP_NUM_THREADS=1 OPENSORA_REQUIRE_COLOSSALAI=1 \
 	  $(OWN)/bin/python -m pytest tests/acceleration/shardformer tests/models/test_text_precision.py $(ARGS)
 
-clean:
 # Of everything that is installed, not only what is named; pip-audit has an environment of its own.
 AUDIT := .venv-audit
 
@@ -120,6 +120,7 @@ audit: $(RUNTIME)
 	@$(PY) -m pip freeze --exclude-editable | sed -E 's/ @ .*-([0-9][^-]*)-(cp|py).*$$/==\1/; s/\+cpu$$//' > $(AUDIT)/installed.txt
 	$(AUDIT)/bin/pip-audit -r $(AUDIT)/installed.txt --no-deps --disable-pip --strict $(ARGS)
 
+clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(OWN)/*' -prune -exec rm -rf {} +
 

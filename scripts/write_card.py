@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 TEXT = """# Tiny 144p
 
-Three small networks of the Open-Sora 1.3 design, trained from scratch by this repository on clips that its own renderer
+Three small networks of the Open-Sora 1.3 design and one that picks among pictures, trained from scratch by this repository on clips that its own renderer
 makes. They turn a sentence in English or Korean into a clip of 144p on any machine; they know one little world and
 nothing else. Licence: Apache-2.0, as the code. No collected picture, clip or text went into them.
 
@@ -78,7 +78,12 @@ def main(
 def _files(folder: Path) -> str:
     stdit, vae = V13().configs(load_bundle(folder))
     sizes = {"stdit": cost.parameters(V13.stdit_type, stdit), "vae": cost.parameters(V13.vae_type, vae)}
-    names = {"stdit": "denoiser (STDiT3)", "vae": "video autoencoder", "t5": "text encoder (T5)"}
+    names = {
+        "stdit": "denoiser (STDiT3)",
+        "vae": "video autoencoder",
+        "t5": "text encoder (T5)",
+        "reranker": "picks among pictures",
+    }
     rows = ["| network | parameters | file | sha256 |", "| --- | ---: | ---: | --- |"]
     for part, name in names.items():
         path = folder / part / "model.safetensors"
@@ -95,7 +100,7 @@ def _training(folder: Path, said: dict[str, Any]) -> str:
         "| part | updates | seed | recipe |",
         "| --- | ---: | ---: | --- |",
     ]
-    for part, kind in (("vae", "vae"), ("t5", "text"), ("stdit", "diffusion")):
+    for part, kind in (("vae", "vae"), ("t5", "text"), ("stdit", "diffusion"), ("reranker", "reranker")):
         metadata = read_metadata(folder / part / "model.safetensors")
         recipe = f"configs/{kind}/train/tiny.py"
         seed = metadata.get("seed", str(load_config(ROOT / recipe, []).seed))

@@ -51,3 +51,16 @@ def test_convolutions_take_single_frames_inside_the_block_only(monkeypatch: pyte
 def test_the_error_names_the_stage_and_says_what_to_do() -> None:
     error = OutOfMemory("decoding")
     assert error.stage == "decoding" and "ran out in the decoding stage. Choose a smaller resolution" in str(error)
+
+
+class Half(nn.Module):
+    """What a process sees of a network whose rows two processes share: it is called with its own, and gets all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x + 10])
+
+
+def test_rows_that_processes_share_come_back_in_their_order() -> None:
+    network, mine = Half(), torch.arange(3.0)[:, None]
+    with one_by_one(network):
+        assert torch.equal(network(mine), Half()(mine))

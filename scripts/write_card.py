@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[1]
 
 TEXT = """# Tiny 144p
 
-Three small networks of the Open-Sora 1.3 design and one that picks among pictures, trained from scratch by this repository on clips that its own renderer
-makes. They turn a sentence in English or Korean into a clip of 144p on any machine; they know one little world and
-nothing else. Licence: Apache-2.0, as the code. No collected picture, clip or text went into them.
+Three small networks of the Open-Sora 1.3 design, and one that picks among pictures, trained from scratch by this
+repository on clips that its own renderer makes. They turn a sentence in English or Korean into a clip of 144p on any
+machine; they know one little world and nothing else. Licence: Apache-2.0, as the code. No collected picture, clip or
+text went into them.
 
 {table}
 

@@ -117,5 +117,5 @@ def test_estimate_prints_a_verdict_and_proposes_what_fits(bundle: Path) -> None:
     most = (told["bytes_memory"] + 1) / 1e9
     done = run("estimate", "a red ball", "--model", bundle, "--length", "33f", "--most-memory", str(most), "--fit")
     assert done.exit_code == 1
-    assert "are allowed." in done.stdout and "Length: 17f instead of 33f." in done.stdout
+    assert "are allowed." in done.stdout and "Set the length to 17f instead of 33f." in done.stdout
     assert "--length 17f" in done.stdout.splitlines()[-1]

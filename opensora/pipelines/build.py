@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from opensora.acceleration.offload import Offload, Places
 from opensora.acceleration.parallel.network import parallelize
@@ -120,9 +119,9 @@ def build_models(
         processes=group.size,
         offload=offload,
     )
-    config = _config(bundle, family, mode, resolution, plan, networks.vae)
+    config = _config(bundle, family, mode, resolution, plan, networks)
     scheduler = family.scheduler(config, config.num_sampling_steps, config.cfg_scale)
-    return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config, networks.reranker)
+    return Models(networks.vae, networks.text_encoder, networks.stdit, scheduler, config)
 
 
 def is_built(
@@ -153,7 +152,7 @@ def _divided(networks: Networks, group: Group) -> Networks:
 
 
 def _config(
-    bundle: Bundle, family: Family, mode: str, resolution: str | None, plan: ExecutionPlan, vae: nn.Module
+    bundle: Bundle, family: Family, mode: str, resolution: str | None, plan: ExecutionPlan, networks: Networks
 ) -> PipelineConfig:
     card = bundle.card
     return PipelineConfig(
@@ -168,5 +167,6 @@ def _config(
         use_flaw_fix=card.flaw_fix and mode != "i2v",
         scale_image_weight=card.scale_image_guidance,
         use_sdedit=card.sdedit,
-        condition_frame_length=family.condition_frame_length(vae),
+        condition_frame_length=family.condition_frame_length(networks.vae),
+        reranker=networks.reranker,
     )

@@ -39,6 +39,8 @@ class PipelineConfig:
     """Whether given frames follow the noise schedule."""
     condition_frame_length: int
     """Latent frames that a part of a clip starts from."""
+    reranker: Any = field(default=None, repr=False)
+    """What picks among pictures of a text, where the bundle has it."""
 
 
 class Networks(NamedTuple):
@@ -68,8 +70,6 @@ class Models(NamedTuple):
     scheduler: Any
     """The sampler with the bundle's own steps and guidance."""
     config: PipelineConfig
-    reranker: Any = None
-    """What picks among pictures, where the bundle has it."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ ENGLISH: dict[str, str] = {
     "time.long": "It takes about {time}.",
     "fit.none": "No settings were found that fit. {reasons}",
     "fit.left": "The {field} is left to the model.",
-    "fit.change": "{field}: {now} instead of {before}.",
+    "fit.change": "Set the {field} to {now} instead of {before}.",
     # files
     "need.given": "The clip was made with a {field} that is not in the file; give it again. It is checked by its "
     "hash, {hash}….",

@@ -60,7 +60,7 @@ class Doorkeeper:
         if not self._searching.acquire(blocking=False):
             return ""
         try:
-            return f"It would fit with: {' '.join(fit(request, limits).sentences)}"
+            return f"What would fit: {' '.join(fit(request, limits).sentences)}"
         except RequestError:
             return "No settings were found that fit."
         finally:

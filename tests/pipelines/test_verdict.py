@@ -105,7 +105,7 @@ def test_the_nearest_settings_that_fit_are_proposed(bundle_folder: Path) -> None
     request = of(bundle_folder, length="33f", reference_image=np.zeros((90, 160, 3), np.uint8), seed=4)
     most = preflight(of(bundle_folder, length="17f", reference_image=request.reference_image)).cost.bytes_memory
     found = fit(request, Limits(memory=most))
-    assert found.changes == {"length": "17f"} and found.sentences == ["Length: 17f instead of 33f."]
+    assert found.changes == {"length": "17f"} and found.sentences == ["Set the length to 17f instead of 33f."]
     assert found.request.reference_image is request.reference_image and found.request.seed == 4
     assert found.preflight.colour == "green"
 

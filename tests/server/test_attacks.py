@@ -375,5 +375,5 @@ def test_gradio_client_is_told_what_would_fit(paged: Running, full: None) -> Non
     from gradio_client.exceptions import AppError
 
     client = Client(paged.url, verbose=False)
-    with pytest.raises(AppError, match=r"of memory.* It would fit with: .*17f instead of 65f"):
+    with pytest.raises(AppError, match=r"of memory.* What would fit: .*17f instead of 65f"):
         client.predict(prompt="a red ball", length="65f", api_name="/generate_video")

@@ -86,4 +86,4 @@ async def refused(running: Running) -> dict[str, Any]:
 
 def test_an_assistant_is_told_what_would_fit(local: Running, full: None) -> None:
     said = in_a_loop(refused(local))
-    assert said["failed"] and said["type"] == "does_not_fit" and "17f instead of 65f" in said["message"]
+    assert said["failed"] and said["type"] == "does_not_fit" and "to 17f instead of 65f" in said["message"]

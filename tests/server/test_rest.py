@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_refused_with_what_would(local: Running, full: None
         status, kind, message, field = error(client.post("/v1/videos", json=QUICK | {"length": "65f"}))
         assert (status, kind, field) == (422, "does_not_fit", "request")
         assert "of memory" in message and "are free now. Close other programs." in message
-        assert "It would fit with: " in message and "17f instead of 65f" in message
+        assert "What would fit: " in message and "Set the length to 17f instead of 65f." in message
         assert len(client.get("/v1/videos").json()["data"]) == before
         assert client.post("/v1/videos", json=QUICK).status_code == 201
 

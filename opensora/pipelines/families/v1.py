@@ -146,7 +146,9 @@ class V13:
         if count == 1:
             return pictures
         text = models.text_encoder.encode([clip.texts[0]])
-        scores = models.reranker(pictures[:, :, 0].float().cpu(), text["y"][:, 0].float().cpu(), text["mask"].cpu())
+        scores = models.config.reranker(
+            pictures[:, :, 0].float().cpu(), text["y"][:, 0].float().cpu(), text["mask"].cpu()
+        )
         best = int(scores[0].argmax())
         return pictures[best : best + 1]
 

@@ -16,6 +16,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
+from opensora.distributed.processors import usable_processors
 from opensora.jobs.messages import ADDRESS, KEY, Here
 from opensora.pipelines.result import GenerationError
 from opensora.sentences import say
@@ -112,7 +113,7 @@ def _command(size: int, generate: str, logs: Path) -> list[str]:
 
 def _threads(size: int) -> str:
     """Threads of each process: the processor is shared, unless the environment says otherwise."""
-    return os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // size))
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_processors() // size))
 
 
 def _welcome(listener: Listener, size: int, came: "queue.SimpleQueue[tuple[Here, Connection]]") -> None:

@@ -151,6 +151,7 @@ _TABLE = (
             Component("stdit", "assets/tiny/stdit", 0),
             Component("vae", "assets/tiny/vae", 0),
             Component("text", "assets/tiny/t5", 0, layout=T5),
+            Component("reranker", "assets/tiny/reranker", 0),
         ),
         defaults=Defaults(frames=(17, 33, 49, 65, 81, 97)),
     ),

@@ -1,8 +1,10 @@
 """Networks, loaded once: a second request for the same weights loads nothing, another choice releases them."""
 
 import gc
+import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from opensora.acceleration.offload import Offload, Places
 from opensora.acceleration.parallel.network import parallelize
 from opensora.acceleration.parallel.tiles import parallelize_tiles
 from opensora.distributed.group import Group
+from opensora.distributed.processors import usable_processors
 from opensora.models.text.precision import QUANTISED, TextSettings, check_precision
 from opensora.pipelines.bundle import Bundle, find_bundle
 from opensora.pipelines.families import family_of
@@ -96,6 +99,7 @@ def build_models(
     """
     bundle = model if isinstance(model, Bundle) else find_bundle(model, mode, resolution)
     place = choose_device(device)
+    _keep_to_processors()
     if offload != "none" and text_dtype in QUANTISED:
         raise ValueError(f"A text encoder in {text_dtype} stays on its device; choose fp32 or bf16 to offload it.")
     check_precision(text_dtype, place)
@@ -141,6 +145,14 @@ def is_built(
 def release_models() -> None:
     """Give back the memory of the networks that are held."""
     _SHELF.clear()
+
+
+@lru_cache(maxsize=1)
+def _keep_to_processors() -> None:
+    """No more threads than a container leaves processors, once; a number that the environment names is kept."""
+    most = usable_processors()
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > most:
+        torch.set_num_threads(most)
 
 
 def _divided(networks: Networks, group: Group) -> Networks:

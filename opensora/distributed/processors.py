@@ -13,7 +13,8 @@ def usable_processors(cgroups: Path = CGROUPS) -> int:
 
     With more threads than that, threads that wait for each other take the share of those that work.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    bound = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
     share = _share(cgroups)
     return bound if share is None else max(1, min(bound, math.ceil(share)))
 

@@ -85,11 +85,13 @@ def test_the_table_is_consistent() -> None:
         for component in preset.components:
             assert component.bundled != is_hub_id(component.source)
             assert component.bundled == (component.bytes == 0)
-        assert tuple(component.role for component in preset.components) == ROLES[preset.family]
+        optional = ("reranker",) if name == "tiny" else ()
+        assert tuple(component.role for component in preset.components) == (*ROLES[preset.family], *optional)
         assert hash(preset) == hash(dataclasses.replace(preset))
     tiny = PRESETS["tiny"]
     assert tiny.bundled and tiny.modes == MODES and tiny.resolutions == ("144p",) and tiny.peak_gpu_bytes is None
-    assert [c.source for c in tiny.components] == ["assets/tiny/stdit", "assets/tiny/vae", "assets/tiny/t5"]
+    folders = [f"assets/tiny/{part}" for part in ("stdit", "vae", "t5", "reranker")]
+    assert [c.source for c in tiny.components] == folders
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_a_clone_without_its_assets_says_so(tmp_path: Path, monkeypatch: pytest.
     for module in (locate, zoo):
         monkeypatch.setattr(module, "assets_folder", lambda: tmp_path)
     tiny = PRESETS["tiny"]
-    assert status(tiny).missing == ("assets/tiny/stdit", "assets/tiny/vae", "assets/tiny/t5")
+    assert status(tiny).missing == tuple(f"assets/tiny/{part}" for part in ("stdit", "vae", "t5", "reranker"))
     assert status(tiny).bytes_to_download == 0
     with pytest.raises(
         WeightsMissingError, match=r"come with a clone of the repository; missing .*: assets/tiny/stdit"

@@ -42,7 +42,7 @@ def test_the_image_holds_the_program_the_bundled_weights_and_no_others() -> None
     files = {file.as_posix() for source in sources for file in copied(source, PATTERNS)}
     assert {"app.py", "opensora/cli.py", "assets/tiny/vae/model.safetensors", "LICENSE"} <= files
     weights = {file for file in files if any(Path(file).match(kind) for kind in WEIGHTS)}
-    assert weights == {f"assets/tiny/{part}/model.safetensors" for part in ("stdit", "t5", "vae")}
+    assert weights == {f"assets/tiny/{part}/model.safetensors" for part in ("reranker", "stdit", "t5", "vae")}
     assert not any(file.startswith(("tests/", "runs/", "docs/", ".")) or "__pycache__" in file for file in files)
     assert sum((ROOT / file).stat().st_size for file in files) < 60 * 2**20
 

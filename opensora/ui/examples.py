@@ -52,9 +52,9 @@ class Example:
 
 EXAMPLES = (
     Example("ball", "a red ball rolls to the right over a green meadow, rain"),
-    Example("star", "a yellow star spins above the sea"),
+    Example("star", "a yellow star moves up over the sea"),
     Example("boat", "a blue boat moves left on the sea with waves"),
-    Example("bird", "a white bird moves up, snowy mountains, snow"),
+    Example("bird", "a purple bird flies to the left over the desert"),
     Example("triangle", "a purple triangle bounces in the desert"),
     Example("sea", "raining, sea"),
     Example("korean", "빨간 공이 초원에서 오른쪽으로 굴러간다"),

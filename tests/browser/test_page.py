@@ -148,7 +148,7 @@ def test_a_dropped_image_picks_the_aspect_ratio_and_becomes_the_first_frame(visi
 def test_cancel_stops_within_a_step_and_the_next_job_runs(visit: Visit) -> None:
     page = visit.open()
     page.click("#example-star")
-    expect(page.locator("#prompt textarea")).to_have_value("a yellow star spins above the sea", timeout=WAIT)
+    expect(page.locator("#prompt textarea")).to_have_value("a yellow star moves up over the sea", timeout=WAIT)
     assert page.locator("#history .os-tile").count() == 0  # an example fills in, and shows what was made before
     page.click("#generate")
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=WAIT)

@@ -98,7 +98,7 @@ def test_all_stop_within_the_step_and_stay(crew: Crew) -> None:
 
     with pytest.raises(Cancelled):
         crew(GenerationRequest("stop"), on_progress=told, cancel=cancel)
-    assert steps == [0, 1, 2, 3]
+    assert steps in ([0, 1, 2], [0, 1, 2, 3])  # the wish came before or during the step that follows
     before = members()
     with pytest.raises(GenerationError, match="The clip is flat"):
         made(crew, GenerationRequest("flat"))

@@ -168,7 +168,8 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` of a command line; the value is JSON where it can be, else text."""
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)
@@ -183,7 +184,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=200, help="rendered clips of --self-check")
     parser.add_argument("--model", default="tiny", help="preset to judge")
     parser.add_argument("--limit", type=int, help="only the first N text-to-video and N image-to-video prompts")
-    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE",
                         help="another setting of generate_video; such figures are not the benchmark's")  # fmt: skip
     parser.add_argument("--json", type=Path, help="write settings, figures and every verdict here")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) here")

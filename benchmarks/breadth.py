@@ -25,6 +25,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that the file also runs as a script
 
+from benchmarks.adherence import setting
 from benchmarks.judge import sheet
 from benchmarks.judge.score import MEASURES, Expected, Tally, compare, psnr
 from benchmarks.judge.verdict import Verdict, look
@@ -315,14 +316,6 @@ def header_of(model: str, more: dict[str, Any], self_check: bool) -> dict[str, A
     return {"model": model, "weights": weights, "prompts": prompts, "settings": more}
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Judge clips of other shapes, lengths, loops, speeds and languages.")
@@ -330,7 +323,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="only the first N prompts of each section")
     parser.add_argument("--model", default="tiny", help="preset to judge")
     parser.add_argument("--self-check", action="store_true", help="judge rendered ground truth; generates nothing")
-    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE",
                         help="another setting of generate_video; such figures are not the benchmark's")  # fmt: skip
     parser.add_argument(
         "--json", type=Path, default=Path("breadth.json"), help="results; an existing file is gone on with"

@@ -6,20 +6,19 @@ denoiser and a convolution as in the autoencoder. The answer is kept in the user
 version of torch.
 """
 
-import json
 import logging
-import os
 import time
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from opensora.pipelines.speed import cache_folder
+from opensora.pipelines import remembered
 
 log = logging.getLogger(__name__)
 
+FILE = "bf16.json"
+"""In the cache folder."""
 ROUNDS = 5
 """Measurements of each precision, by turns; the best counts, so that other programs disturb little."""
 TOKENS, CHANNELS = 1024, 512
@@ -36,12 +35,12 @@ def processor_prefers_bf16(processor: str) -> bool:
         processor: its name, under which the answer is remembered.
     """
     key = f"{processor}, torch {torch.__version__}"
-    known = _read()
+    known = remembered.read(FILE, bool)
     if key not in known:
         fp32, bf16 = measure()
         known[key] = bf16 < fp32
         log.info("bfloat16 takes %.0f %% of float32's time on this processor", 100 * bf16 / fp32)
-        _write(known)
+        remembered.write(FILE, known)
     return known[key]
 
 
@@ -67,28 +66,3 @@ def _work(dtype: torch.dtype) -> float:
     F.linear(tokens, weight)
     F.conv3d(clip, kernel)
     return time.perf_counter() - start
-
-
-def _path() -> Path:
-    return cache_folder() / "bf16.json"
-
-
-def _read() -> dict[str, bool]:
-    try:
-        known = json.loads(_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    entries = known.items() if isinstance(known, dict) else ()
-    return {key: value for key, value in entries if isinstance(value, bool)}
-
-
-def _write(known: dict[str, bool]) -> None:
-    """Keep the answers; where that fails they are measured again at the next start."""
-    path = _path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        log.debug("which precision is faster was not kept: %s", error)

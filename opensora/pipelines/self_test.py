@@ -131,7 +131,7 @@ def taken(clip: Path, plan: Mapping[str, Any]) -> Record:
 
 def examine(preset: Preset, made: Record) -> Verdict:
     """Compare a model's clip with its record, and remember it as the last one of this machine."""
-    from opensora.pipelines.speed import cache_folder
+    from opensora.pipelines.remembered import cache_folder
 
     folder = cache_folder() / "self-test"
     folder.mkdir(parents=True, exist_ok=True)

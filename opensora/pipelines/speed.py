@@ -5,21 +5,20 @@ last ones, as pairs of how much work it was and what it took. What it took is se
 """
 
 import hashlib
-import json
 import logging
 import math
-import os
-import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import torch
 
+from opensora.pipelines import remembered
+
 log = logging.getLogger(__name__)
 
+FILE = "speed.json"
+"""In the cache folder."""
 STAGES = ("sampling", "decoding")
 KEPT = 12
 """Measurements of a stage that are kept."""
@@ -71,7 +70,7 @@ def rate(stage: str, key: str, work: float | None = None) -> Speed | None:
     The likely rate is a geometric mean in which late runs and runs of about as much work count more. How far runs lie
     apart gives the range, together with a belief that counts as one run.
     """
-    runs = _runs(_read().get(key, {}).get(stage))
+    runs = _runs(remembered.read(FILE, dict).get(key, {}).get(stage))
     if not runs:
         return None
     logs = [math.log(done / took) for done, took in runs]
@@ -86,7 +85,7 @@ def rate(stage: str, key: str, work: float | None = None) -> Speed | None:
 
 def runs_of(stage: str, key: str) -> int:
     """How many runs are remembered of a stage."""
-    return len(_runs(_read().get(key, {}).get(stage)))
+    return len(_runs(remembered.read(FILE, dict).get(key, {}).get(stage)))
 
 
 def remember(stage: str, key: str, work: float, took: float) -> None:
@@ -98,17 +97,10 @@ def remember(stage: str, key: str, work: float, took: float) -> None:
     """
     if not (0 < took < math.inf and 0 < work < math.inf):
         return
-    known = _read()
+    known = remembered.read(FILE, dict)
     entry = known.setdefault(key, {})
     entry[stage] = [*_runs(entry.get(stage)), [work, took]][-KEPT:]
-    path = _path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        log.debug("the measured speed was not kept: %s", error)
+    remembered.write(FILE, known)
 
 
 def speed_key(bundle: str, device: str, dtype: str, threads: int) -> str:
@@ -137,17 +129,6 @@ def matrix_speed(device: str, dtype: torch.dtype) -> float:
     return 2 * side**3 / best
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for this program."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "opensora"
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "opensora" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "opensora"
-    return Path.home() / ".cache" / "opensora"
-
-
 def _likeness(work: float | None, done: float) -> float:
     """1 for as much work, less for more or less of it."""
     return 1.0 if work is None or work <= 0 else 1 / (1 + 4 * math.log(work / done) ** 2)
@@ -159,16 +140,3 @@ def _runs(value: object) -> list[list[float]]:
         return []
     pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2]
     return [pair for pair in pairs if all(isinstance(x, int | float) and 0 < x < math.inf for x in pair)]
-
-
-def _path() -> Path:
-    return cache_folder() / "speed.json"
-
-
-def _read() -> dict[str, dict[str, Any]]:
-    try:
-        known = json.loads(_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    entries = known.items() if isinstance(known, dict) else ()
-    return {key: value for key, value in entries if isinstance(value, dict)}

@@ -9,7 +9,7 @@ from opensora.checkpoint.layout import CLIP, T5
 from opensora.models.text.embedding_cache import EmbeddingCache
 from opensora.models.text.precision import QUANTISED
 from opensora.pipelines.plan import device_name, versions
-from opensora.pipelines.speed import cache_folder
+from opensora.pipelines.remembered import cache_folder
 
 COMPANIONS = tuple(dict.fromkeys(name for layout in (T5, CLIP) for name in (*layout.required, *layout.optional)))
 """Small files beside an encoder's weights that decide what it makes of a text, where they are there."""

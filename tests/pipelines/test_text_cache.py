@@ -9,7 +9,7 @@ import torch
 from opensora import generate_video
 from opensora.models.text.t5 import T5Embedder
 from opensora.pipelines.build import release_models
-from opensora.pipelines.speed import cache_folder
+from opensora.pipelines.remembered import cache_folder
 from opensora.pipelines.text_cache import text_cache
 
 SETTINGS = {"length": 1, "steps": 1, "seed": 3, "dtype": "fp32", "device": "cpu", "negative_prompt": "snow"}

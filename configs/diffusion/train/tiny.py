@@ -132,7 +132,7 @@ config = DiffusionTrainConfig(
             head_share=0.75,
         ),
         Stage(
-            steps=2400,
+            steps=1500,
             mixture=(
                 ("1of49x144x256", 0.42),
                 ("1of49x144x256-2", 0.33),
@@ -151,7 +151,7 @@ config = DiffusionTrainConfig(
             head_share=0.75,
         ),
     ),
-    decay_fraction=0.2,
+    decay_fraction=0.1,
     emphasis=4.0,
     text_share=0.65,
     head_share=0.25,

@@ -131,15 +131,15 @@ def aspect_ratios(resolution: str) -> list[str]:
     return aspect_v2.ratios(resolution) if resolution in RESOLUTIONS_V2 else list(_PERSON_RATIOS)
 
 
-def closest_aspect_ratio(width: float, height: float, resolution: str) -> str:
-    """The WIDTH:HEIGHT ratio whose frame at this resolution comes closest to the shape ``width`` x ``height``.
+def closest_aspect_ratio(width: float, height: float, resolution: str, multiple: int = 16) -> str:
+    """The WIDTH:HEIGHT ratio whose frame, of :func:`pixel_size`, comes closest to the shape ``width`` x ``height``.
 
     Of ratios with equally close frames, the one whose name is closest, then the more common one.
     """
     shape = math.log(_positive(width, "width")) - math.log(_positive(height, "height"))
 
     def distance(ratio: str) -> tuple[float, float]:
-        h, w = pixel_size(resolution, ratio)
+        h, w = pixel_size(resolution, ratio, multiple)
         name_w, name_h = ratio.split(":")
         return round(abs(math.log(w / h) - shape), 9), round(abs(math.log(float(name_w) / float(name_h)) - shape), 9)
 

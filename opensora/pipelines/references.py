@@ -88,9 +88,7 @@ class References:
         """
         if self.video is None or cond_type is None:
             return self
-        from opensora.sampling.given_frames import reference_frames  # with torch behind it
-
-        count = CONDITION_FRAMES if continues else reference_frames(cond_type)
+        count = frames_of_clip(cond_type, continues)
         if len(self.video) < count:
             short = say("clip.short", kind=cond_type, count=count, got=len(self.video))
             raise RequestError("reference_video", short)
@@ -102,6 +100,17 @@ class References:
         if self.video is not None:
             return [self.video]
         return [np.asarray(image)[None] for image in (self.first, self.last) if image is not None]
+
+
+def frames_of_clip(cond_type: str, continues: bool) -> int:
+    """Frames that a clip needs to be given as ``cond_type``.
+
+    Args:
+        continues: whether the networks go on from a clip as they do from a part of their own.
+    """
+    from opensora.sampling.given_frames import reference_frames  # with torch behind it
+
+    return CONDITION_FRAMES if continues else reference_frames(cond_type)
 
 
 def _of_clip(asked: str | None, offered: tuple[str, ...], name: str) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from opensora.datasets.aspect import RESOLUTIONS_V2, aspect_ratios, closest_aspect_ratio, pixel_size
 from opensora.models import zoo
 from opensora.pipelines import loras, references
-from opensora.pipelines.bundle import COND_TYPES, Bundle, find_bundle
+from opensora.pipelines.bundle import COND_TYPES, Bundle, BundleCard, find_bundle
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.parts import Part, plan_parts
 from opensora.pipelines.references import References
@@ -124,10 +124,11 @@ class GenerationRequest:
         bundle = self.bundle()
         resolution = self.resolution or bundle.default_resolution()
         card = bundle.card
+        self._check_given(card)
         given = self.references()
         cond_type = given.cond_type(self.cond_type, card.cond_types, card.name)
         given = given.needed(cond_type, card.continues)
-        ratio = _ratio(self.aspect_ratio, resolution, given.shape())
+        ratio = _ratio(self.aspect_ratio, resolution, given.shape(), card.size_multiple)
         height, width = pixel_size(resolution, ratio, card.size_multiple)
         given = given.fit(width, height)
         done = dataclasses.replace(
@@ -237,13 +238,18 @@ class GenerationRequest:
         _check_choice("text_dtype", self.text_dtype, TEXT_DTYPES)
         if self.offload and self.text_dtype in TEXT_DTYPES[2:]:
             raise RequestError("offload", say("offload.quantised", dtype=self.text_dtype))
-        if self.cond_type is not None and not self.is_given():
-            what = say("given.video") if self.cond_type.startswith("v2v") else say("given.image")
-            raise RequestError("cond_type", say("given.none", kind=self.cond_type, what=what))
         for name, kinds in (("model", (str, Path)), ("resolution", str), ("aspect_ratio", str), ("device", str)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
                 raise RequestError(name, say("text.kind", field=named(name), got=type(value).__name__))
+
+    def _check_given(self, card: BundleCard) -> None:
+        if self.cond_type is None or self.is_given():
+            return
+        what = say("given.image")
+        if self.cond_type.startswith("v2v"):
+            what = say("given.video", count=references.frames_of_clip(self.cond_type, card.continues))
+        raise RequestError("cond_type", say("given.none", kind=self.cond_type, what=what))
 
     def _check_parts(self, bundle: Bundle) -> None:
         parts = self.parts(bundle)
@@ -366,10 +372,10 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise RequestError(name, say("choice", field=named(name), got=shown(value), choices=", ".join(choices)))
 
 
-def _ratio(ratio: str | None, resolution: str, image: Image.Image | None) -> str:
+def _ratio(ratio: str | None, resolution: str, image: Image.Image | None, multiple: int) -> str:
     offered = aspect_ratios(resolution)
     if ratio is None:
-        return "16:9" if image is None else closest_aspect_ratio(image.width, image.height, resolution)
+        return "16:9" if image is None else closest_aspect_ratio(image.width, image.height, resolution, multiple)
     if ratio not in offered:
         raise RequestError("aspect_ratio", say("ratio", got=shown(ratio), choices=", ".join(offered)))
     return ratio

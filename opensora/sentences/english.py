@@ -60,7 +60,7 @@ ENGLISH: dict[str, str] = {
     "distilled": "{model} is a distilled network, which takes no negative prompt; leave it out.",
     "given.none": "The cond type {kind} needs a reference {what}; give one.",
     "given.image": "image",
-    "given.video": "video",
+    "given.video": "video of at least {count} frames",
     # the first picture
     "picture.kind": "The picture model must be a name or the folder of a bundle.",
     "picture.when": "A picture is painted first where a video is made of text alone, by a model that takes a "

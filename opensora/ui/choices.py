@@ -196,11 +196,15 @@ def resolutions(model: str) -> list[Choice]:
 
 def size(model: str, resolution: str, ratio: str) -> tuple[int, int]:
     """Height and width in pixels that a model makes."""
-    multiple = 16
+    return pixel_size(resolution, ratio, multiple(model, resolution))
+
+
+def multiple(model: str, resolution: str) -> int:
+    """What the sides of a model's frames are multiples of."""
     if resolution in RESOLUTIONS_V2:
         with contextlib.suppress(ValueError):  # the sentence comes with the cost line and when Generate is pressed
-            multiple = of_preset(zoo.PRESETS[model]).card.size_multiple
-    return pixel_size(resolution, ratio, multiple)
+            return of_preset(zoo.PRESETS[model]).card.size_multiple
+    return 16
 
 
 def ratios(w: Words, model: str, resolution: str) -> list[Choice]:

@@ -94,7 +94,8 @@ def choose_image(
     leading = next((image for image in pictures if image is not None), None)
     if leading is None:
         return gr.skip(), ""
-    ratio = closest_aspect_ratio(leading.width, leading.height, resolution)
+    multiple = choices.multiple(model, resolution)
+    ratio = closest_aspect_ratio(leading.width, leading.height, resolution, multiple)
     return gr.update(value=ratio), _crops(w, pictures, choices.size(model, resolution, ratio), ratio)
 
 

@@ -1,5 +1,6 @@
 """Frame sizes and frame counts."""
 
+import itertools
 import math
 import re
 from fractions import Fraction
@@ -119,6 +120,17 @@ def test_wrong_names_are_answered_with_the_right_ones() -> None:
         aspect.closest_aspect_ratio(16, 9, "")
 
 
+def test_the_closest_ratio_is_that_of_the_frames_which_the_network_makes() -> None:
+    """768px in multiples of 32 has 1024 x 576 for 5:8; the 928 x 608 of 2:3 are closer to a picture of 5:8."""
+    assert [aspect.closest_aspect_ratio(5, 8, "768px", multiple) for multiple in (16, 32)] == ["5:8", "2:3"]
+    for resolution in aspect.RESOLUTIONS:
+        multiples = (16, 32) if resolution in aspect.RESOLUTIONS_V2 else (16,)
+        for multiple, percent in itertools.product(multiples, range(35, 290, 5)):
+            sizes = {r: aspect.pixel_size(resolution, r, multiple) for r in aspect.aspect_ratios(resolution)}
+            off = {ratio: abs(math.log(width / height * 100 / percent)) for ratio, (height, width) in sizes.items()}
+            assert off[aspect.closest_aspect_ratio(percent, 100, resolution, multiple)] <= min(off.values()) + 1e-9
+
+
 def test_closest_ratio_people_choose() -> None:
     assert aspect.closest_aspect_ratio(1920, 1080, "144p") == "16:9"
     assert aspect.closest_aspect_ratio(1080, 1920, "720p") == "9:16"
@@ -130,6 +142,11 @@ def test_closest_ratio_people_choose() -> None:
         for ratio in aspect.aspect_ratios(resolution):
             size = aspect.pixel_size(resolution, ratio)
             assert aspect.pixel_size(resolution, aspect.closest_aspect_ratio(size[1], size[0], resolution)) == size
+    for resolution in aspect.RESOLUTIONS_V2:  # and of networks whose sides are multiples of 32
+        for ratio in aspect.aspect_ratios(resolution):
+            size = aspect.pixel_size(resolution, ratio, 32)
+            closest = aspect.closest_aspect_ratio(size[1], size[0], resolution, 32)
+            assert aspect.pixel_size(resolution, closest, 32) == size
     for width, height in ((0, 1), (1, -1), (math.nan, 1), (1, math.inf)):
         with pytest.raises(ValueError, match="above zero"):
             aspect.closest_aspect_ratio(width, height, "144p")

@@ -142,6 +142,7 @@ def test_lengths_are_exact(length: str | int, frames: int) -> None:
         ({"guidance": float("nan")}, "guidance", "a number"),
         ({"camera_motion": "roll"}, "camera_motion", "pan left"),
         ({"cond_type": "i2v_head"}, "cond_type", "needs a reference image"),
+        ({"cond_type": "v2v_tail"}, "cond_type", "needs a reference video of at least 17 frames"),
         ({"reference_image": "nowhere.png"}, "reference_image", "no image file"),
         ({"prompt": "|0| a |1| b"}, "prompt", "made in 1 part; loops count from 0, so ask for 2 loops"),
         ({"prompt": "|1| a |2| b", "loops": 3}, "prompt", r"begins with '\|1\|'; loops count from 0"),

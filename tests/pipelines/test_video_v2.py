@@ -126,7 +126,7 @@ def test_a_clip_is_continued_from_its_end_and_led_to_up_to_its_beginning(
         ({"reference_video": "nowhere.mp4"}, "reference_video", "no file 'nowhere.mp4'"),
         ({"reference_video": VIDEO, "cond_type": "i2v_head"}, "cond_type", "takes images, and a clip is given"),
         ({"reference_image": RED, "cond_type": "v2v_head"}, "cond_type", "needs a reference video"),
-        ({"cond_type": "v2v_head"}, "cond_type", "needs a reference video; give one"),
+        ({"cond_type": "v2v_head"}, "cond_type", "needs a reference video of at least 33 frames; give one"),
         ({"reference_video": VIDEO, "cond_type": "v2v_head_easy", "length": "41f"}, "cond_type", "not made for"),
         ({"last_image": RED, "length": "6f"}, "length", "the length has to be one of 5f"),
         ({"length": "42f"}, "length", "at most 41 frames at a time"),

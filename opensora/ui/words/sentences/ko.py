@@ -59,7 +59,7 @@ SENTENCES: dict[str, str] = {
     "distilled": "{model} 모델은 증류된 모델이라 네거티브 프롬프트를 쓰지 않습니다. 비워 주세요.",
     "given.none": "{kind} 조건에는 {what} 자료가 필요합니다. 넣어 주세요.",
     "given.image": "이미지",
-    "given.video": "동영상",
+    "given.video": "{count}프레임 이상인 동영상",
     # the first picture
     "picture.kind": "첫 그림 모델은 이름이나 모델 폴더여야 합니다.",
     "picture.when": "첫 그림은 글만으로 동영상을 만들 때, 첫 이미지를 받는 모델에서 그릴 수 있습니다. 지금 요청은 "

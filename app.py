@@ -60,6 +60,9 @@ def main(
         int,
         typer.Option(help="GPUs of each worker that make each clip together; processes where there is no GPU.", min=1),
     ] = 1,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a T5 that is published as a pickle only, see docs/weights.md.")
+    ] = False,
     database: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +82,8 @@ def main(
     prepare_folder(output_dir)
     retention = what_to_keep(keep_days, keep_gb)
     offer_loras(lora_dir)
+    if allow_pickle:
+        os.environ["OPENSORA_ALLOW_PICKLE"] = "1"  # read in opensora/checkpoint/layout.py, by workers too
     workers = who_works(gpus, span, database, storage)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
@@ -299,7 +304,7 @@ def serve(
     try:
         surroundings = NOTHING if space is None else Surroundings(space.notice(), space.duplicate)
         app, videos = create_server(queue, settings, CLOSED, made_here=workers.database is None)
-        add_page(app, queue, settings.output_dir, model, (videos, ApiError), surroundings)
+        add_page(app, queue, settings.output_dir, model, (videos, ApiError), surroundings, workers.database is None)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         host, port = listener.getsockname()[:2]
         name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host

@@ -16,13 +16,13 @@ import gradio as gr
 from opensora.jobs.order import Move
 from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.models import zoo
-from opensora.pipelines.image_first import bundles
-from opensora.pipelines.request import GenerationRequest, RequestError, require_weights
+from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.ui import examples, fields, history, render, rerun, restore, several, waiting
 from opensora.ui.browser import Browser, identity, job_of, owner_of, words_of
 from opensora.ui.model_acts import Models
 from opensora.ui.model_list import listed
 from opensora.ui.people import told
+from opensora.ui.room import Room, refused
 from opensora.ui.said import problem
 from opensora.ui.several import Several, batch_of
 from opensora.ui.wildcards import expand
@@ -52,15 +52,16 @@ class Handlers:
     """Handlers bound to one job queue."""
 
     queue: JobQueue
+    room: Room = field(default_factory=Room)
     models: Models = field(init=False)
 
     def __post_init__(self) -> None:
-        self.models = Models(self.queue)
+        self.models = Models(self.queue, self.room)
 
     @property
     def several(self) -> Several:
         """What is done with several clips at once."""
-        return Several(self.queue)
+        return Several(self.queue, self.room)
 
     def generate(self, browser: Browser | None, shown: Shown, *values: Any) -> tuple[Any, ...]:
         """Queue a job, or put it in place of the waiting one that is edited; returns the browser's state, why it was
@@ -71,12 +72,13 @@ class Handlers:
         """
         browser = identity(browser)
         try:
-            request = servable(fields.request_of([expand(values[0] or "", random.SystemRandom()), *values[1:]]))
+            wanted = fields.request_of([expand(values[0] or "", random.SystemRandom()), *values[1:]])
+            request = self.room.require(wanted)
             if (edited := shown.get("editing")) is not None:
                 return self._edited(browser, {**shown, "editing": None}, edited, request)
             job_id = self.queue.submit(request, browser["owner"])
         except RequestError as error:
-            return browser, problem(words_of(browser), str(error)), *skipped()
+            return browser, refused(words_of(browser), error), *skipped()
         return self.queued(browser, {**shown, "example": None}, job_id)
 
     def _edited(self, browser: Browser, shown: Shown, job_id: str, request: GenerationRequest) -> tuple[Any, ...]:
@@ -162,7 +164,8 @@ class Handlers:
         act, job_id = str(event.act), str(getattr(event, "job", ""))
         try:
             if act == "again-file":
-                browser, shown = rerun.start(self.queue, browser, shown.get("dropped")), {**shown, "example": None}
+                browser = rerun.start(self.queue, self.room, browser, shown.get("dropped"))
+                shown = {**shown, "example": None}
             elif act in SHOWING:
                 browser, shown = self._shown(browser, act, job_id, event), {**shown, "example": None}
             elif act in ("more", "compare", "uncompare", "leave"):
@@ -193,7 +196,7 @@ class Handlers:
         if view is None or view.state is not JobState.DONE:
             return browser
         request = dataclasses.replace(view.request, seed=(view.settings or {}).get("seed", view.request.seed))
-        new = self.queue.submit(request, owner)
+        new = self.queue.submit(self.room.require(request), owner)
         kept = [*again_of(browser).items(), (new, view.id)][-REMEMBERED:]
         return {**browser, "job": new, "batch": None, "again": dict(kept)}
 
@@ -245,24 +248,20 @@ class Handlers:
 
     def preflight(self, browser: Browser | None, *values: Any) -> str:
         """The cost of the present settings, or why they cannot be used."""
-        from opensora.pipelines.verdict import preflight
-
         w = words_of(browser)
         try:
             filled = (values[0] if (values[0] or "").strip() else w("prompt.example"), *values[1:])
-            return render.verdict(w, preflight(fields.request_of(filled)))
+            return self.room.told(w, fields.request_of(filled))
         except RequestError as error:
             return problem(w, str(error), "cost.refused")
 
     def fit(self, browser: Browser | None, *values: Any) -> tuple[Any, ...]:
         """The nearest settings that this machine can serve: what changed or why there are none, and all inputs."""
-        from opensora.pipelines.fit import fit
-
         w = words_of(browser)
         named = dict(zip(fields.FIELDS, values, strict=True))
         try:
             filled = (values[0] if (values[0] or "").strip() else w("prompt.example"), *values[1:])
-            found = fit(fields.request_of(filled))
+            found = self.room.fit(fields.request_of(filled))
         except RequestError as error:
             return problem(w, str(error), "cost.refused"), *(gr.skip() for _ in values)
         changed = {k: v for k, v in fields.values_of(found.request).items() if k in found.changes}
@@ -288,18 +287,6 @@ def looked(shown: Shown, act: str, job_id: str) -> Shown:
         case "uncompare":
             return {**shown, "pair": []}
     return {**shown, "editing": None}
-
-
-def servable(request: GenerationRequest) -> GenerationRequest:
-    """A request with everything checked, for weights that are here.
-
-    Raises:
-        RequestError: it cannot be served.
-    """
-    request = request.validated()
-    for bundle in bundles(request):
-        require_weights(bundle)
-    return request
 
 
 def skipped() -> list[Any]:

@@ -15,6 +15,7 @@ from opensora.ui.fields import FIELDS, FOLLOWING
 from opensora.ui.handlers import Handlers
 from opensora.ui.labels import Labels
 from opensora.ui.people import answering, managing, name_of, own, pressed
+from opensora.ui.room import Room
 from opensora.ui.screen import Screen, add_screen
 from opensora.ui.surroundings import NOTHING as PLAIN
 from opensora.ui.surroundings import Surroundings, add_surroundings
@@ -48,9 +49,11 @@ def theme() -> gr.themes.Base:
     )
 
 
-def create_demo(queue: JobQueue, default_model: str = "tiny", surroundings: Surroundings = PLAIN) -> gr.Blocks:
+def create_demo(
+    queue: JobQueue, default_model: str = "tiny", surroundings: Surroundings = PLAIN, room: Room | None = None
+) -> gr.Blocks:
     """Build the page over a job queue; nothing runs until it is served."""
-    acts, labels = Handlers(queue), Labels()
+    acts, labels = Handlers(queue, room or Room()), Labels()
     blocks = gr.Blocks(title="Open-Sora", analytics_enabled=False, delete_cache=(3600, 86400))
     demo: Any = blocks
     with blocks:
@@ -252,8 +255,9 @@ class Page:
                 restore.restored, [self.browser, self.shown, upload], [self.shown, self.held, *self.values], **QUIET
             )
         )
-        self._filling(cost.select(self.acts.fit, [self.browser, *self.values], [self.held, *self.values], **QUIET))
         answer: Any = refusal
+        for offer in (cost, answer):
+            self._filling(offer.select(self.acts.fit, [self.browser, *self.values], [self.held, *self.values], **QUIET))
         answer.click(pressed(self.acts.act), [self.browser, self.shown], self.acted, **QUIET).then(
             js=TO_RESULT, **QUIET
         )

@@ -7,10 +7,9 @@ from typing import Any
 from opensora.jobs.queue import JobQueue, JobState
 from opensora.models import zoo
 from opensora.pipelines import self_test
-from opensora.pipelines.image_first import bundles
-from opensora.pipelines.request import require_weights
 from opensora.pipelines.self_test import LEAST, Finding, Verdict
 from opensora.ui.model_downloads import Downloads
+from opensora.ui.room import Room
 from opensora.ui.words import Words
 
 FOUND = {
@@ -74,10 +73,11 @@ class Tests:
 
     Args:
         queue: makes them.
+        room: where.
     """
 
-    def __init__(self, queue: JobQueue) -> None:
-        self._queue, self._lock = queue, threading.Lock()
+    def __init__(self, queue: JobQueue, room: Room) -> None:
+        self._queue, self._room, self._lock = queue, room, threading.Lock()
         self._jobs: dict[str, tuple[str, str]] = {}
         self._found: dict[str, Verdict | str] = {}
 
@@ -87,9 +87,7 @@ class Tests:
         Raises:
             RequestError: it cannot be made now.
         """
-        request = self_test.request_of(name).validated()
-        for bundle in bundles(request):
-            require_weights(bundle)
+        request = self._room.require(self_test.request_of(name))
         job_id = self._queue.submit(request, owner)
         with self._lock:
             self._jobs[name] = job_id, owner
@@ -152,12 +150,13 @@ class Models:
     """Everything that goes on about the models of a server, whoever has begun it."""
 
     queue: JobQueue
+    room: Room = field(default_factory=Room)
     checks: Checks = field(default_factory=Checks)
     downloads: Downloads = field(default_factory=Downloads)
     tests: Tests = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tests = Tests(self.queue)
+        self.tests = Tests(self.queue, self.room)
 
     @property
     def busy(self) -> bool:

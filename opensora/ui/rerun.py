@@ -12,10 +12,10 @@ from typing import Any
 
 from opensora.jobs.queue import JobQueue, JobView
 from opensora.pipelines.errors import RequestError
-from opensora.pipelines.image_first import bundles
-from opensora.pipelines.request import GenerationRequest, require_weights
+from opensora.pipelines.request import GenerationRequest
 from opensora.sentences import say
 from opensora.ui.browser import Browser
+from opensora.ui.room import Room
 from opensora.ui.said import button
 from opensora.ui.words import Words
 
@@ -46,7 +46,7 @@ def offer(w: Words, file: Dropped | None) -> str:
     return "" if file is None else button(w("do.again"), "os-button os-small", act="again-file")
 
 
-def start(queue: JobQueue, browser: Browser, file: object) -> Browser:
+def start(queue: JobQueue, room: Room, browser: Browser, file: object) -> Browser:
     """Queue a file's request; returns the browser's state, which shows the job.
 
     Raises:
@@ -54,10 +54,7 @@ def start(queue: JobQueue, browser: Browser, file: object) -> Browser:
     """
     if not isinstance(file, Dropped):
         raise RequestError("file", say("again.gone"))
-    request = file.request.validated()
-    for bundle in bundles(request):
-        require_weights(bundle)
-    job = queue.submit(request, browser["owner"])
+    job = queue.submit(room.require(file.request), browser["owner"])
     first = {"sha256": file.sha256, "plan": file.plan | {"program": file.program}}
     kept = [*_remembered(browser).items(), (job, first)][-REMEMBERED:]
     return {**browser, "job": job, "batch": None, "files": dict(kept)}

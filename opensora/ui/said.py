@@ -43,14 +43,15 @@ def length(w: Words, frames: int, duration: float) -> str:
     return w("frames", seconds=f"{duration:.1f}".removesuffix(".0"), frames=frames)
 
 
-def problem(w: Words, message: str, title: str = "problem") -> str:
+def problem(w: Words, message: str, title: str = "problem", more: str = "") -> str:
     """An error as a sentence that says what to do.
 
     Args:
         title: key of the text above it.
+        more: HTML below it, such as a button.
     """
     told = escape(w.tell(message))
-    return f"<div class='os-problem' role='alert'><strong>{escape(w(title))}</strong><p>{told}</p></div>"
+    return f"<div class='os-problem' role='alert'><strong>{escape(w(title))}</strong><p>{told}</p>{more}</div>"
 
 
 def facts(rows: Sequence[tuple[str, object]], kind: str) -> str:

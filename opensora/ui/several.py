@@ -1,7 +1,7 @@
 """Several clips at once: other seeds, a small grid of settings, and quick drafts of which one is made in full."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -14,6 +14,7 @@ from opensora.sentences import named, say
 from opensora.ui import fields, render, said
 from opensora.ui.browser import Browser, identity, owner_of, words_of
 from opensora.ui.fields import FIELDS
+from opensora.ui.room import Room, refused
 from opensora.ui.said import button, problem
 from opensora.ui.words import Words
 
@@ -31,6 +32,7 @@ class Several:
     """Handlers bound to one job queue."""
 
     queue: JobQueue
+    room: Room = field(default_factory=Room)
 
     def cost(
         self, browser: Browser | None, unfolded: bool, seeds: Any, guidance: str, steps: str, motion: str, *values: Any
@@ -62,9 +64,9 @@ class Several:
         browser, w = identity(browser), words_of(browser)
         try:
             request = whole_request(w, values)
-            batch, _ = self.queue.submit_batch(drafts_of(request, seeds), browser["owner"])
+            batch, _ = self.queue.submit_batch(self._room_for(drafts_of(request, seeds)), browser["owner"])
         except RequestError as error:
-            return browser, problem(w, str(error))
+            return browser, refused(w, error)
         assert request.steps is not None, "validated requests have steps"
         kept = [*_full_steps(browser).items(), (batch, request.steps)][-REMEMBERED:]
         return {**browser, "batch": batch, "full": dict(kept)}, ""
@@ -76,9 +78,9 @@ class Several:
         browser, w = identity(browser), words_of(browser)
         try:
             requests = grid_of(whole_request(w, values), seeds, guidance, steps, motion)
-            batch, _ = self.queue.submit_batch(requests, browser["owner"])
+            batch, _ = self.queue.submit_batch(self._room_for(requests), browser["owner"])
         except RequestError as error:
-            return browser, problem(w, str(error))
+            return browser, refused(w, error)
         return {**browser, "batch": batch}, ""
 
     def promote(self, browser: Browser, job_id: str) -> Browser:
@@ -88,8 +90,20 @@ class Several:
         if view is None or steps is None:
             return browser
         seed = (view.settings or {}).get("seed", view.request.seed)
-        new = self.queue.submit(dataclasses.replace(view.request, steps=steps, seed=seed), owner_of(browser))
+        full = self.room.require(dataclasses.replace(view.request, steps=steps, seed=seed))
+        new = self.queue.submit(full, owner_of(browser))
         return {**browser, "job": new, "batch": None}
+
+    def _room_for(self, requests: list[GenerationRequest]) -> list[GenerationRequest]:
+        """The same, if every one can be made; those that differ in their seeds alone are looked at once.
+
+        Raises:
+            RequestError: one cannot.
+        """
+        unlike = {(request.guidance, request.steps, request.motion_score): request for request in requests}
+        for request in unlike.values():
+            self.room.require(request)
+        return requests
 
     def stop(self, browser: Browser) -> None:
         """Cancel what is left of the batch that is shown."""

@@ -15,6 +15,7 @@ from opensora.ui.given_files import only_uploads
 from opensora.ui.layout import STYLE, create_demo, theme
 from opensora.ui.named import Jobs, add_named
 from opensora.ui.picture import poster
+from opensora.ui.room import Room
 from opensora.ui.surroundings import NOTHING, Surroundings
 
 MAX_UPLOAD = "64mb"
@@ -41,6 +42,7 @@ def add_page(
     default_model: str = "tiny",
     programs: tuple[Jobs, type[Exception]] | None = None,
     surroundings: Surroundings = NOTHING,
+    made_here: bool = True,
 ) -> FastAPI:
     """Add the page, ``/files/{job}/{name}``, ``/forms/{job}/{name}`` and ``/posters/{job}/{name}``.
 
@@ -49,6 +51,7 @@ def add_page(
 
     Args:
         surroundings: where the page runs.
+        made_here: whether all clips are made on this machine, so that its memory decides what is taken.
         programs: jobs of programs and their refusals; with them the page has functions that programs call by name.
     """
     root = output_dir.resolve()
@@ -78,7 +81,7 @@ def add_page(
         return Response(content, media_type="image/jpeg", headers=CACHE)
 
     _serve_examples(app)
-    demo = create_demo(queue, default_model, surroundings)
+    demo = create_demo(queue, default_model, surroundings, Room(output_dir, made_here))
     with demo:
         if programs is not None:
             add_named(*programs)

@@ -13,7 +13,7 @@ from ui.test_handlers import values
 from ui.test_restore import got, write_clip
 
 from opensora.datasets.video_io import read_metadata
-from opensora.ui import examples, handlers
+from opensora.ui import examples, room
 from opensora.ui.browser import identity
 from opensora.ui.handlers import Handlers
 from opensora.ui.web import add_page
@@ -69,7 +69,7 @@ def test_a_click_fills_in_the_settings_and_shows_the_clip_as_made_before(clips: 
 
 
 def test_generate_leaves_the_example(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "require_weights", lambda bundle: None)
+    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
     queue = MemoryQueue(Steps(), tmp_path / "out")
     browser = identity(None)
     shown = examples.choose(browser, {}, click("ball"))[0]

@@ -14,11 +14,12 @@ from stepwise import Steps, until
 
 from opensora.datasets.video_io import write_mp4
 from opensora.pipelines.request import RequestError
-from opensora.ui import choices, fields, handlers, strip
+from opensora.ui import choices, fields, handlers, room, strip
 from opensora.ui.again import fill
 from opensora.ui.fields import FIELDS, FOLLOWING, request_of
 from opensora.ui.handlers import SCREEN, Handlers
 from opensora.ui.languages import choose_resolution
+from opensora.ui.room import Room
 from opensora.ui.words import ENGLISH
 
 SKIP = {"__type__": "update"}
@@ -57,7 +58,7 @@ def steps() -> Steps:
 
 @pytest.fixture
 def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setattr(handlers, "require_weights", lambda bundle: None)
+    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
     queue = MemoryQueue(steps, tmp_path)
     yield Handlers(queue)
     queue.close()
@@ -289,6 +290,7 @@ def test_a_clip_that_was_given_can_be_given_again(acts: Handlers, tmp_path: Path
     frames = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), dtype=np.uint8)
     write_mp4(tmp_path / "clip.mp4", frames, 24, {})
     given = values(model="opensora-2.0", resolution="256px", length="65f", reference_video=str(tmp_path / "clip.mp4"))
+    acts.room = Room(tmp_path, here=False)  # a machine that is large enough
     browser, refusal, *_ = acts.generate(None, {}, *given)
     assert refusal == ""
     got = dict(zip(FIELDS, fill(acts.queue, browser, {}, pressed("reuse", browser["job"]))[2:], strict=True))

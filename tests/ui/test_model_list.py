@@ -13,7 +13,7 @@ from opensora.models import zoo
 from opensora.pipelines import self_test
 from opensora.pipelines.request import RequestError
 from opensora.pipelines.self_test import Finding, Record, Verdict
-from opensora.ui import model_acts, model_list
+from opensora.ui import model_list, room
 from opensora.ui.model_acts import Models, found_by
 from opensora.ui.model_downloads import Phase, Status
 from opensora.ui.model_list import listed
@@ -72,7 +72,7 @@ def test_what_a_test_found_is_said_in_every_language() -> None:
 
 
 def test_the_clip_of_a_test_is_compared_when_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_acts, "require_weights", lambda bundle: None)
+    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
     steps = Steps(total=1)
     queue = MemoryQueue(steps, tmp_path)
     models = Models(queue)

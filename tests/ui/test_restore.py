@@ -16,6 +16,7 @@ from opensora.jobs.queue import JobState, JobView
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.ui import rerun, restore
 from opensora.ui.fields import FIELDS, PLAIN
+from opensora.ui.room import Room
 from opensora.ui.words import ENGLISH
 
 
@@ -52,7 +53,7 @@ def test_a_file_is_run_again_and_compared_to_the_byte(tmp_path: Path) -> None:
     assert "data-act='again-file'" in told and first.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     taken: list[GenerationRequest] = []
     queue = SimpleNamespace(submit=lambda request, owner: taken.append(request) or "the-job")
-    browser = rerun.start(queue, {"owner": "me"}, first)  # type: ignore[arg-type]  # no more is asked of a queue
+    browser = rerun.start(queue, Room(), {"owner": "me"}, first)  # type: ignore[arg-type]  # no more is asked of a queue
     assert browser["job"] == "the-job" and (taken[0].prompt, taken[0].seed, taken[0].steps) == ("a kite", 9, 12)
     equal = JobView("the-job", "me", taken[0], JobState.DONE, sha256=(first.sha256,), plan={"dtype": "fp32"})
     assert "byte for byte" in rerun.of_file(ENGLISH, browser, equal)
@@ -61,7 +62,7 @@ def test_a_file_is_run_again_and_compared_to_the_byte(tmp_path: Path) -> None:
     assert "Not equal" in told and "dtype: fp32 → bf16" in told and "program: opensora 0.1 →" in told
     assert rerun.of_file(ENGLISH, browser, dataclasses.replace(equal, id="another")) == ""
     with pytest.raises(RequestError, match="give it again"):
-        rerun.start(queue, browser, None)  # type: ignore[arg-type]
+        rerun.start(queue, Room(), browser, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["foreign", "nonsense", "other json", "large", "strange"])

@@ -11,7 +11,7 @@ from stepwise import Steps
 from ui.test_handlers import values
 
 from opensora.pipelines.request import RequestError
-from opensora.ui import handlers, several
+from opensora.ui import room, several
 from opensora.ui.handlers import Handlers
 from opensora.ui.words import ENGLISH
 
@@ -23,7 +23,7 @@ def steps() -> Steps:
 
 @pytest.fixture
 def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setattr(handlers, "require_weights", lambda bundle: None)
+    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
     queue = MemoryQueue(steps, tmp_path)
     yield Handlers(queue)
     queue.close()

@@ -56,11 +56,17 @@ class Preview:
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
     def frames(self, latents: Tensor) -> np.ndarray:
-        """Normalised latents (1, C, T, H, W) -> uint8 (T, H, W, 3)."""
-        z = latents[0].detach().float().cpu()
+        """Normalised latents (B, C, T, H, W) -> uint8 (T, H, W, 3); several that are made together are a sheet in rows,
+        black where there is none."""
+        z = latents.detach().float().cpu()
         weight, bias = torch.tensor(self.weight), torch.tensor(self.bias)
-        rgb = torch.einsum("kc,cthw->thwk", weight, z) + bias
-        return to_uint8(rgb).numpy()
+        rgb = to_uint8(torch.einsum("kc,bcthw->bthwk", weight, z) + bias)
+        columns = math.ceil(math.sqrt(len(rgb)))
+        rows = math.ceil(len(rgb) / columns)
+        whole = torch.zeros(rows * columns, *rgb.shape[1:], dtype=torch.uint8)
+        whole[: len(rgb)] = rgb
+        sheet = whole.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4, 5)  # (T, rows, H, columns, W, 3)
+        return sheet.flatten(3, 4).flatten(1, 2).numpy()
 
 
 def fit(latents: Tensor, pixels: Tensor) -> Preview:

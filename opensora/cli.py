@@ -6,6 +6,7 @@ Everything that takes long to import is imported inside the commands, so that ``
 import dataclasses
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from opensora import __version__, log
+from opensora.checkpoint.layout import ALLOW_PICKLE
 from opensora.commands import estimate as estimate_command
 from opensora.commands import files
 from opensora.commands import self_test as self_test_command
@@ -51,8 +53,13 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a T5 that is published as a pickle only, see docs/weights.md.")
+    ] = False,
 ) -> None:
     """Text to video and image to video with the Open-Sora networks."""
+    if allow_pickle:
+        os.environ[ALLOW_PICKLE] = "1"
 
 
 @app.command()

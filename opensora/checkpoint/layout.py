@@ -2,10 +2,11 @@
 
 A checkpoint is weights plus companions (configuration, tokenizer). Weights are one safetensors file, or shards with
 an index (`model.safetensors.index.json`, whose `weight_map` names the shard of every tensor). PyTorch pickles are
-considered only where a `Layout` says so and no safetensors are there.
+considered only where `OPENSORA_ALLOW_PICKLE` says so, a `Layout` admits them and no safetensors are there.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ from typing import Any
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 """Names of unsharded weights in the order of preference."""
 PICKLES = ("pytorch_model.bin",)
+ALLOW_PICKLE = "OPENSORA_ALLOW_PICKLE"
+"""Variable that admits pickled weights; what the option ``--allow-pickle`` sets, so that workers know it too."""
 INDEX_SUFFIX = ".index.json"
 
 
@@ -32,7 +35,7 @@ class Layout:
     weights: tuple[str, ...] | None = None
     """Exact names of the weights, or None: find them by the usual names. Empty: companions only."""
     pickle: bool = False
-    """Whether `pytorch_model.bin` will do when there are no safetensors."""
+    """Whether `pytorch_model.bin` will do when there are no safetensors and :func:`pickles_allowed`."""
 
     def choose(self, names: Iterable[str], where: str) -> "Chosen":
         """Pick from `names` (paths relative to the root, with '/').
@@ -57,7 +60,7 @@ class Layout:
 
     def _find_weights(self, held: set[str], where: str) -> str:
         """The single weights file or the index of the shards."""
-        kinds = (*SINGLE, *PICKLES) if self.pickle else SINGLE
+        kinds = (*SINGLE, *PICKLES) if self.pickle and pickles_allowed() else SINGLE
         for name in kinds:
             for candidate in (name, name + INDEX_SUFFIX):
                 if candidate in held:
@@ -69,9 +72,10 @@ class Layout:
             raise LayoutError(f"{where} holds several weights, name one: {', '.join(others)}.")
         pickles = sorted(n for n in held if n.endswith((".bin", ".pt", ".pth", ".ckpt")))
         if pickles:
+            way = f", or the option --allow-pickle ({ALLOW_PICKLE}=1) if you trust them" if self.pickle else ""
             raise LayoutError(
                 f"{where} holds only pickled weights ({', '.join(pickles[:4])}), which can run code when loaded; "
-                "safetensors are needed."
+                f"safetensors are needed{way}."
             )
         raise LayoutError(
             f"{where} holds no weights; expected {SINGLE[0]} or {SINGLE[0]}{INDEX_SUFFIX} with its shards."
@@ -88,6 +92,11 @@ class Chosen:
     """The index of sharded weights; its shards are `shards(index)`."""
     weights: tuple[str, ...]
     """Weight files, empty while an index is to be read first."""
+
+
+def pickles_allowed() -> bool:
+    """Whether whoever started the program admits pickled weights, where a `Layout` does: `OPENSORA_ALLOW_PICKLE`."""
+    return os.environ.get(ALLOW_PICKLE, "").lower() in ("1", "on", "yes", "true")
 
 
 def shards(index: Path) -> tuple[str, ...]:
@@ -163,7 +172,8 @@ T5 = Layout(
     optional=("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     pickle=True,
 )
-"""A T5 encoder with its tokenizer. transformers reads pickles with `weights_only`, so they are admitted here."""
+"""A T5 encoder with its tokenizer. Published ones are pickled too; `models/text/loading.py` reads those with
+`weights_only`."""
 
 CLIP = Layout(
     required=("config.json", "vocab.json", "merges.txt"),

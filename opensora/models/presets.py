@@ -2,9 +2,9 @@
 
 A preset is what a person chooses: a denoiser with the autoencoder and the text encoders it was trained with. Published
 repositories could not be opened where this table was written, so it assumes little beyond their ids: single or sharded
-safetensors with or without a config.json, and for T5 also PyTorch shards. Sizes are parameter counts of the public code
-times four bytes (float32; two for the large denoisers), hence "about"; the hub states exact ones before a download
-starts.
+safetensors with or without a config.json, and for T5 pickles where those are allowed. Sizes are parameter counts of the
+public code times four bytes (float32; two for the large denoisers), hence "about"; the hub states exact ones before a
+download starts.
 """
 
 from collections.abc import Mapping

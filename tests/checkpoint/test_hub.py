@@ -144,7 +144,7 @@ def test_shards_are_fetched_by_their_index(hub: Hub) -> None:
         download(ID, revision=repository.commit)
 
 
-def test_t5_takes_pickled_shards_and_needs_its_tokenizer(hub: Hub) -> None:
+def test_t5_takes_pickled_shards_where_they_are_allowed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     index = {"weight_map": {"shared.weight": "pytorch_model-00001-of-00001.bin"}}
     files = {
         "config.json": b"{}",
@@ -155,6 +155,10 @@ def test_t5_takes_pickled_shards_and_needs_its_tokenizer(hub: Hub) -> None:
     repository = hub.add(ID, files)
     with pytest.raises(LayoutError, match="only pickled weights"):
         download(ID, CHECKPOINT)
+    with pytest.raises(LayoutError, match=r"only pickled weights .* --allow-pickle"):
+        download(ID, T5)
+    assert snapshot(ID, T5) is None
+    monkeypatch.setenv("OPENSORA_ALLOW_PICKLE", "1")
     assert {path.name for path in download(ID, T5).iterdir()} == set(files)
     del repository.files["spiece.model"]
     with pytest.raises(LayoutError, match=r"lacks spiece\.model"):

@@ -43,6 +43,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         running.add("hpcai-tech/OpenSora-VAE-v1.3", {"model.safetensors": tensors})
         text = {"config.json": b"{}", "spiece.model": b"pieces", "pytorch_model.bin": bytes(5000)}
         running.add("DeepFloyd/t5-v1_1-xxl", text)
+        monkeypatch.setenv(layout.ALLOW_PICKLE, "1")
         yield running
 
 

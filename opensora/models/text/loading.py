@@ -1,7 +1,7 @@
 """From a folder or hub id to a text encoder of transformers, strictly: nothing missing, nothing made up."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
-from opensora.checkpoint.layout import CLIP, T5, Layout, read_object
+from opensora.checkpoint.layout import CLIP, T5, Layout, pickles_allowed, present, read_object
 from opensora.checkpoint.locate import resolve
 from opensora.checkpoint.safetensors_io import CheckpointError, listed, refuse_quantised
 
@@ -103,10 +103,19 @@ def read_network(name: str, folder: Path, **settings: Any) -> PreTrainedModel:
         settings: of the class's own ``from_pretrained``, such as ``dtype``.
 
     Raises:
-        CheckpointError: missing, unexpected, misshapen or quantised tensors, listed; damaged files.
+        CheckpointError: missing, unexpected, misshapen or quantised tensors, listed; damaged files; a pickle that holds
+            more than tensors, which is not run.
+        LayoutError: no weights, or pickled ones that nobody allowed.
     """
     kind = KINDS[name]
-    load = partial(kind.module.from_pretrained, output_loading_info=True, ignore_mismatched_sizes=True)
+    present(folder, replace(kind.layout, required=(), optional=()), folder.name)
+    load = partial(
+        kind.module.from_pretrained,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        use_safetensors=None if pickles_allowed() else True,
+        weights_only=True,
+    )
     network, found = _read("weights", folder, load, **settings)
     _refuse_misfits(folder.name, kind, found)
     _refuse_whole_numbers(folder, kind, network)

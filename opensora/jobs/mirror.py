@@ -53,6 +53,8 @@ class Mirror:
         self._running: dict[str, Running] = {}
         self.request = functools.lru_cache(maxsize=4)(self._unpacked)
         """The request of a job's revision, with what it was given."""
+        self._shown: dict[str, tuple[Record, JobView]] = {}
+        """Snapshots of jobs that have ended, with the record that each shows."""
         self._unfetched: dict[str, float] = {}
         """When the files of a job are asked for again that could not be had."""
         self._absent = [r.id for r in self.records.values() if self._storage.lacks(r.id, r.outcome)]
@@ -69,10 +71,16 @@ class Mirror:
         return record if record is not None and record.owner == owner else None
 
     def view(self, record: Record) -> JobView:
-        """Snapshot of a job; its request without pictures and clips."""
+        """Snapshot of a job; its request without pictures and clips. That of a job that has ended is made once, until
+        its record changes: every poll of every page asks for all of them."""
+        known = self._shown.get(record.id)
+        if known is not None and known[0] is record:
+            return known[1]
         view = views.of(record, self._places, self._running.get(record.id), self._fleet)
         if view.state is JobState.QUEUED:
             return replace(view, position=order.ahead(self.records.values(), record))
+        if not record.unfinished:
+            self._shown[record.id] = record, view
         return view
 
     def reread(self, ids: list[str]) -> bool:
@@ -122,6 +130,7 @@ class Mirror:
         with self.change:
             before, self.closed = self.closed, True
             self.change.notify_all()
+            self._shown.pop(record.id, None)
         return not before
 
     def join(self) -> None:

@@ -74,8 +74,9 @@ class JobStore:
         """Decide that a job is cancelled; whether there was anything to stop."""
         if not self.board.cancel(record.id):
             return False
-        if self._now(record.id) is None:
-            self._tickets.withdraw(record.id, record.ticket)
+        for ended in self.board.some([record.id]):
+            if not ended.unfinished:
+                self._tickets.withdraw(ended.id, ended.ticket)  # which a worker may have changed since it was read
         return True
 
     def pause(self, record: Record) -> bool:
@@ -142,6 +143,10 @@ class JobStore:
         record = self._now(job_id)
         if record is not None and record.ticket == ticket:
             self._call_back(record, counts=False)
+
+    def sweep(self, known: Collection[str]) -> None:
+        """Delete what is left of other jobs than these."""
+        self._tickets.sweep(known)
 
     def delete(self, record: Record) -> None:
         """Forget a job."""

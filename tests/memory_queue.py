@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from opensora.jobs.queue import Generate, JobState, JobView
+from opensora.jobs.record import Priority
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import Cancelled, GenerationError, Progress
 
 
 class MemoryQueue:
     """Makes one job after the other with a generator of the test. Every change is made under the lock, whole."""
+
+    processes = 1
 
     def __init__(self, generate: Generate, output_dir: Path) -> None:
         self._generate, self._output_dir = generate, output_dir
@@ -27,8 +30,9 @@ class MemoryQueue:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def submit(self, request: GenerationRequest, owner: str) -> str:
-        return self._add(JobView(secrets.token_urlsafe(16), owner, request.validated(), created=time.time()))
+    def submit(self, request: GenerationRequest, owner: str, priority: Priority = Priority.NORMAL) -> str:
+        job = JobView(secrets.token_urlsafe(16), owner, request.validated(), created=time.time(), priority=priority)
+        return self._add(job)
 
     def view(self, job_id: str, owner: str) -> JobView | None:
         return next((job for job in self.jobs(owner) if job.id == job_id), None)

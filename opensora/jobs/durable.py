@@ -88,7 +88,7 @@ class DurableQueue:
         span: int = 1,
         make_fleet: Callable[[Command, Sequence[str | None], str], Fleet] = Fleet,
     ) -> None:
-        self._places, self._limits = Places(output_dir), limits
+        self._places, self._limits, self._span = Places(output_dir), limits, span
         self._places.work.mkdir(parents=True, exist_ok=True)
         self._storage = open_storage(self._places, storage)
         check_storage(self._storage, storage)
@@ -105,6 +105,11 @@ class DurableQueue:
             raise
         self._jobs = Mirror(self._places, self._storage, self._store, self._fleet, retention)
         self._writing = self._jobs.writing
+
+    @property
+    def processes(self) -> int:
+        """Processes that make each clip together."""
+        return self._span
 
     def submit(self, request: GenerationRequest, owner: str, priority: Priority = Priority.NORMAL) -> str:
         """Check a request and queue it; returns the job id. From then on the job cannot be lost."""
@@ -176,22 +181,23 @@ class DurableQueue:
         def change(record: Record) -> bool:
             if not record.waiting:
                 return False
-            places = order.moved(self._jobs.records.values(), record, move)
-            for other, place in places.items():
-                self._store.move(self._jobs.records[other], record.priority, place)
-            self._jobs.reread(list(places))
+            self._move(order.moved(self._jobs.records.values(), record, move))
             return True
 
         return self._changed(job_id, owner, change)
 
     def set_priority(self, job_id: str, owner: str, priority: Priority) -> bool:
-        """Let a waiting job go before or behind those of other priorities."""
+        """Let a waiting job go before or behind its owner's others."""
 
         def change(record: Record) -> bool:
-            if not record.waiting:
-                return False
-            place = order.next_place(self._jobs.records.values(), owner, priority)
-            return record.priority == priority or self._store.move(record, priority, place)
+            if not record.waiting or record.priority == priority:
+                return record.waiting
+            known = {**self._jobs.records, job_id: replace(record, priority=priority)}
+            places = order.by_priority(known.values(), owner, last=job_id)
+            done = self._store.move(record, priority, places.pop(job_id, record.place))
+            if done:
+                self._move(places)
+            return done
 
         return self._changed(job_id, owner, change)
 
@@ -230,7 +236,11 @@ class DurableQueue:
             record = self._jobs.own(job_id, owner)
             if record is None or record.unfinished:
                 return False
-            self._jobs.forget(record)
+            try:
+                self._jobs.forget(record)
+            except (OSError, SQLAlchemyError) as error:
+                log.error("job %s could not be deleted: %s", job_id, error)
+                raise RequestError("queue", say("queue.undeleted", reason=_reason(error))) from error
         return True
 
     def wait(self, job_id: str, owner: str, timeout: float | None = None) -> JobView | None:
@@ -279,8 +289,10 @@ class DurableQueue:
                 self._storage.keep_given(job_id, 0)
             with self._writing:
                 self._check_room(owner, len(ids))
-                self._store.add(self._placed(ids, packed, owner, priority, batch))
+                fresh, others = self._placed(ids, packed, owner, priority, batch)
+                self._store.add(fresh)
                 self._jobs.reread(ids)
+                self._move(others)
         except (OSError, SQLAlchemyError) as error:
             self._discard(ids)
             raise _not_stored(error) from error
@@ -291,15 +303,23 @@ class DurableQueue:
 
     def _placed(
         self, ids: list[str], packed: list[dict[str, object]], owner: str, priority: Priority, batch: str | None
-    ) -> list[Record]:
-        """Records of new jobs, each with its place."""
+    ) -> tuple[list[Record], dict[str, int]]:
+        """Records of new jobs, each with its place, and new places of the owner's others that they go before."""
         known, now = list(self._jobs.records.values()), time.time()
         fresh: list[Record] = []
         for index, (job_id, request) in enumerate(zip(ids, packed, strict=True)):
-            place = order.next_place([*known, *fresh], owner, priority)
+            place = order.next_place([*known, *fresh], owner)
             created = now + index * 1e-6
             fresh.append(Record(job_id, owner, request, created, batch=batch, priority=priority, place=place))
-        return fresh
+        places = order.by_priority([*known, *fresh], owner)
+        return [replace(record, place=places.pop(record.id, record.place)) for record in fresh], places
+
+    def _move(self, places: dict[str, int]) -> None:
+        """Give waiting jobs other places. The caller holds ``writing``."""
+        for job_id, place in places.items():
+            record = self._jobs.records[job_id]
+            self._store.move(record, record.priority, place)
+        self._jobs.reread(list(places))
 
     def _discard(self, ids: list[str]) -> None:
         """Delete what was written for jobs that were not queued."""
@@ -354,5 +374,10 @@ def _taken(places: Places) -> FileLock:
 
 def _not_stored(error: Exception) -> RequestError:
     log.error("a job could not be stored: %s", error)
-    reason = getattr(error, "strerror", None) or say("queue.database")
-    return RequestError("queue", say("queue.unstored", reason=reason))
+    return RequestError("queue", say("queue.unstored", reason=_reason(error)))
+
+
+def _reason(error: Exception) -> str:
+    """Why files or the database could not be changed, without their addresses."""
+    reason: str = getattr(error, "strerror", None) or say("queue.database")
+    return reason

@@ -119,18 +119,24 @@ class Mirror:
                 return
 
     def forget(self, record: Record) -> None:
-        """Delete a job and its files. The caller holds ``writing``."""
+        """Delete a job and its files. The caller holds ``writing``.
+
+        Raises:
+            OSError: the storage cannot be reached; nothing was deleted.
+            SQLAlchemyError: the database cannot be reached.
+        """
+        self._store.board.some([record.id])  # fails before anything is deleted
         self._storage.remove(record.id)
         self._store.delete(record)
         with self.change:
             del self.records[record.id]
+            self._shown.pop(record.id, None)
 
     def close(self) -> bool:
         """Follow no more; whether it did until now."""
         with self.change:
             before, self.closed = self.closed, True
             self.change.notify_all()
-            self._shown.pop(record.id, None)
         return not before
 
     def join(self) -> None:
@@ -179,10 +185,15 @@ class Mirror:
         records = list(self.records.values())
         sizes = {r.id: size_of(self._places.result(r.id)) for r in records if not r.unfinished}
         for job_id in self._retention.expired(records, sizes, time.time()):
-            self.forget(self.records[job_id])
+            try:
+                self.forget(self.records[job_id])
+            except OSError as error:
+                log.warning("job %s is too old or too much, and cannot be deleted: %s", job_id, error)
+                return  # the next look asks again
 
     def _sweep(self) -> None:
-        """Delete what a kill left behind: folders of jobs that were not queued yet."""
+        """Delete what was left behind: folders of jobs that were not queued yet, tickets of jobs that were deleted."""
         for folder in self._places.work.iterdir():
             if folder.name not in self.records:
                 shutil.rmtree(folder, ignore_errors=True)
+        self._store.sweep(self.records)

@@ -10,7 +10,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +87,21 @@ class ObjectStorage:
         return bool(files) and read_manifest(self._places.result(job_id)) is None
 
     def remove(self, job_id: str) -> None:
-        """Delete a job's objects and this machine's copies."""
+        """Delete a job's objects, all by one call, and after that this machine's copies."""
         with _explained():
             self._fs.invalidate_cache()
-            for folder in (f"{self._root}/given/{job_id}", f"{self._root}/results/{job_id}"):
-                with suppress(FileNotFoundError):
-                    self._fs.rm(folder, recursive=True)
+            folders = [f"{self._root}/{kind}/{job_id}" for kind in ("given", "results")]
+            if there := [folder for folder in folders if self._is_there(folder)]:
+                self._fs.rm(there, recursive=True)
         self._places.remove(job_id)
+
+    def _is_there(self, folder: str) -> bool:
+        """Whether there are objects of it; fsspec's own function says no where the storage cannot be reached."""
+        try:
+            self._fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _given(self, job_id: str, revision: int) -> str:
         return f"{self._root}/given/{job_id}/{revision}"

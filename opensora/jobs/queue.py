@@ -129,11 +129,17 @@ class JobQueue(Protocol):
     is past that: nothing is guessed, nothing fails.
     """
 
+    @property
+    def processes(self) -> int:
+        """Processes that make each clip together, for :class:`opensora.pipelines.verdict.Limits`."""
+        ...
+
     def submit(self, request: GenerationRequest, owner: str, priority: Priority = Priority.NORMAL) -> str:
         """Check a request and queue it; returns the job id.
 
         Args:
-            priority: goes before the turns of the owners, so whoever calls this decides who may ask for it.
+            priority: which of the owner's own jobs goes first, so everybody may ask for any: nobody else waits longer
+                by it. ``Priority.of("high")`` is that of a word.
 
         Raises:
             RuntimeError: the queue was closed.
@@ -198,7 +204,10 @@ class JobQueue(Protocol):
         ...
 
     def set_priority(self, job_id: str, owner: str, priority: Priority) -> bool:
-        """Let a waiting job go before or behind those of other priorities."""
+        """Let a waiting job go before or behind its owner's others; last among those of its new priority.
+
+        Whether it waits still and has that priority now.
+        """
         ...
 
     def edit(self, job_id: str, owner: str, request: GenerationRequest) -> bool:
@@ -221,7 +230,11 @@ class JobQueue(Protocol):
         ...
 
     def remove(self, job_id: str, owner: str) -> bool:
-        """Forget a finished job and delete its files. Returns whether there was one."""
+        """Forget a finished job and delete its files. Returns whether there was one.
+
+        Raises:
+            RequestError: the storage or the database cannot be reached; the job is there as it was.
+        """
         ...
 
     def wait(self, job_id: str, owner: str, timeout: float | None = None) -> JobView | None:

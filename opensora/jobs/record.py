@@ -9,11 +9,28 @@ OPEN, CANCELLED, PUBLISHED = "open", "cancelled", "published"
 
 
 class Priority(IntEnum):
-    """Jobs of a higher priority are begun first, whoever owns them; within one, owners take turns."""
+    """Which of an owner's own jobs is begun first. Owners take turns whatever it is, so everybody may ask for any."""
 
     HIGH = 0
     NORMAL = 1
     LOW = 2
+
+    @property
+    def word(self) -> str:
+        """How pages and programs write it: ``low``, ``normal`` or ``high``."""
+        return self.name.lower()
+
+    @classmethod
+    def of(cls, word: str) -> "Priority":
+        """The priority of a word, for :meth:`opensora.jobs.queue.JobQueue.submit` and ``set_priority``.
+
+        Raises:
+            ValueError: there is none; lists those that there are.
+        """
+        words = {priority.word: priority for priority in reversed(cls)}
+        if word not in words:
+            raise ValueError(f"There is no priority {word!r:.40}; choose one of {', '.join(words)}.")
+        return words[word]
 
 
 @dataclass(frozen=True)

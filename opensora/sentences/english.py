@@ -164,6 +164,7 @@ ENGLISH: dict[str, str] = {
     "queue.full.own.more": "{waiting} of your jobs are waiting already; {most} may, so {asked} more do not fit; "
     "try again when some of them have finished or were cancelled.",
     "queue.unstored": "The job was not taken, because it cannot be stored: {reason}. Make room and try again.",
+    "queue.undeleted": "The clip was not deleted: {reason}. Try again when its files can be reached.",
     "queue.database": "the database cannot be written",
     "batch.none": "Got a batch without clips; expected 1 at least.",
     "batch.many": "Got a batch of {count} clips; expected 1 to {most}. Choose fewer values or seeds.",

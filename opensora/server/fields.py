@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from opensora.jobs.record import Priority
 from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.loras import MAX_LORAS, MAX_STRENGTH
@@ -22,6 +23,7 @@ from opensora.pipelines.request import (
 )
 
 _TEXT: dict[str, Any] = {"type": ["string", "null"]}
+_PRIORITIES = tuple(priority.word for priority in reversed(Priority))
 _SCALE: dict[str, Any] = {"type": ["number", "null"], "minimum": 0, "maximum": 100}
 
 FIELDS: Mapping[str, dict[str, Any]] = MappingProxyType(
@@ -140,6 +142,17 @@ def parse(fields: Any, **files: Any) -> GenerationRequest:
     return GenerationRequest(**fields, **files)
 
 
+def priority(value: Any) -> Priority:
+    """The priority that a program asked for.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    if value not in _PRIORITIES:
+        raise RequestError("priority", f"Got the priority {shown(value)}; choose one of {', '.join(_PRIORITIES)}.")
+    return Priority.of(value)
+
+
 def body_schema() -> dict[str, Any]:
     """JSON schema of the body that asks for a clip."""
     return {
@@ -148,6 +161,12 @@ def body_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             **FIELDS,
+            "priority": {
+                "type": "string",
+                "enum": list(_PRIORITIES),
+                "default": Priority.NORMAL.word,
+                "description": "Which of your own waiting videos is made first; others wait no longer by it.",
+            },
             "webhook_url": {
                 **_TEXT,
                 "description": "Told when the job has ended; its host has to be one that the server was started with.",

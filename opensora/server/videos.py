@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora.jobs.queue import JobQueue, JobState, JobView, QueueFull
+from opensora.jobs.record import Priority
 from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError, shown
 from opensora.server import fields
@@ -19,7 +20,8 @@ KINDS: Mapping[str, str] = {".mp4": "video/mp4", ".png": "image/png"}
 FORMS: Mapping[str, str] = {"gif": "image/gif", "webm": "video/webm", "zip": "application/zip"}
 """Other forms of a clip."""
 MOST_LISTED = 100
-WEBHOOK = "webhook_url"
+PRIORITY, WEBHOOK = "priority", "webhook_url"
+"""What is sent beside the fields of a request."""
 
 
 class Videos:
@@ -38,19 +40,21 @@ class Videos:
         """Queue a job; what is known of it.
 
         Args:
-            values: the fields as JSON values, and perhaps ``webhook_url``.
+            values: the fields as JSON values, and perhaps ``priority`` and ``webhook_url``.
             files: pictures and clips that were brought, by field.
 
         Raises:
             ApiError: the request cannot be served; nothing was queued.
         """
-        told = None
+        told, priority, plain = None, Priority.NORMAL, values
         if isinstance(values, dict) and values.get(WEBHOOK) is not None:
             told = self._checked(values[WEBHOOK])
         with refusals():
-            plain = {k: v for k, v in values.items() if k != WEBHOOK} if isinstance(values, dict) else values
+            if isinstance(values, dict):
+                priority = fields.priority(values.get(PRIORITY, Priority.NORMAL.word))
+                plain = {name: value for name, value in values.items() if name not in (WEBHOOK, PRIORITY)}
             request = self._door.require(fields.parse(plain, **(files or {})))
-            job_id = self.queue.submit(request, owner)
+            job_id = self.queue.submit(request, owner, priority)
         if told is not None and self._webhooks is not None:
             try:
                 self._webhooks.watch(job_id, owner, told)
@@ -125,10 +129,12 @@ class Videos:
         """Delete a job that has ended, and its files.
 
         Raises:
-            ApiError: that owner has none of that id, or it has not ended.
+            ApiError: that owner has none of that id, it has not ended, or its files cannot be reached.
         """
         view = self.view(owner, job_id)
-        if not self.queue.remove(job_id, owner):
+        with refusals():
+            removed = self.queue.remove(job_id, owner)
+        if not removed:
             raise ApiError(
                 409, "conflict", f"This video is {view.state}; cancel it, and delete it when it has ended.", "id"
             )
@@ -208,6 +214,7 @@ def describe(view: JobView) -> dict[str, Any]:
         "step": view.step,
         "steps": view.total,
         "seconds_left": None if view.state.finished else view.seconds_left_now,
+        "priority": view.priority.word,
         "queue_position": view.position if view.state is JobState.QUEUED else None,
         "stopping": view.stopping,
         "created_at": _time(view.created),
@@ -229,6 +236,7 @@ def _file(view: JobView, index: int) -> dict[str, Any]:
     path = view.files[index]
     return {
         "index": index,
+        "role": role_of(path),
         "url": f"/v1/videos/{view.id}/content?index={index}",
         "content_type": KINDS[path.suffix],
         "sha256": view.sha256[index] if index < len(view.sha256) else None,

@@ -48,6 +48,7 @@ def add_named(jobs: Jobs, refusal: type[Exception]) -> None:
         seed: int | None = None,
         num_videos: int = 1,
         loops: int = 1,
+        priority: str = "normal",
     ) -> dict:
         """Queue a video; returns what is known of it, with its id."""
         values = {
@@ -64,6 +65,7 @@ def add_named(jobs: Jobs, refusal: type[Exception]) -> None:
             "seed": seed,
             "num_videos": num_videos,
             "loops": loops,
+            "priority": priority,
         }
         return told(request, lambda owner: jobs.create(owner, values))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from opensora.jobs.order import ROUND, Move, ahead, moved, next_place, rank
+from opensora.jobs.order import ROUND, Move, ahead, by_priority, moved, next_place, rank
 from opensora.jobs.record import Priority, Record
 from opensora.jobs.retention import DAY, Retention
 
@@ -18,9 +18,14 @@ class Line:
 
     def add(self, owner: str, priority: Priority = Priority.NORMAL) -> str:
         number = len(self.jobs)
-        place = next_place(self.jobs, owner, priority)
+        place = next_place(self.jobs, owner)
         self.jobs.append(Record(f"{owner}{number}", owner, created=float(number), place=place, priority=priority))
+        self.arrange(owner)
         return self.jobs[-1].id
+
+    def arrange(self, owner: str, last: str = "") -> None:
+        for job, place in by_priority(self.jobs, owner, last).items():
+            self.change(job, place=place)
 
     def change(self, job_id: str, **values: Any) -> None:
         self.jobs = [replace(job, **values) if job.id == job_id else job for job in self.jobs]
@@ -90,13 +95,48 @@ def test_the_position_counts_what_runs_and_what_comes_first() -> None:
     assert [ahead(line.jobs, line.jobs[i]) for i in (2, 1)] == [1, 2]
 
 
-def test_a_higher_priority_goes_before_all_turns_and_has_turns_of_its_own() -> None:
+def test_a_priority_orders_an_owners_own_jobs_and_nobody_else_waits_longer() -> None:
     line = Line()
-    for owner in ("a", "b"):
-        line.add(owner)
-    for owner, priority in (("a", Priority.LOW), ("c", Priority.HIGH), ("c", Priority.HIGH), ("d", Priority.HIGH)):
+    for owner, priority in (
+        ("a", Priority.LOW),
+        ("a", Priority.NORMAL),
+        ("b", Priority.LOW),
+        ("b", Priority.NORMAL),
+        ("a", Priority.HIGH),
+        ("a", Priority.HIGH),
+        ("c", Priority.NORMAL),
+        ("a", Priority.NORMAL),
+    ):
         line.add(owner, priority)
-    assert "".join(line.serve()[0] for _ in range(6)) == "cdcaba"
+    assert [line.serve() for _ in range(8)] == ["a4", "b3", "c6", "a5", "b2", "a1", "a7", "a0"]
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+def test_whatever_its_priority_a_job_leaves_others_where_they_are(priority: Priority) -> None:
+    """One who asks for ``high`` every time has the same turns as one who never does."""
+    line = Line()
+    for owner in ("b", "b", "c"):
+        line.add(owner)
+    before = {job.id: job.place for job in line.jobs}
+    for _ in range(4):
+        line.add("a", priority)
+    assert {job.id: job.place for job in line.jobs if job.owner != "a"} == before
+    assert "".join(line.serve()[0] for _ in range(7)) == "bcabaaa"
+
+
+def test_what_runs_keeps_its_place_and_a_priority_that_changes_goes_behind_its_equals() -> None:
+    line = Line()
+    for _ in range(4):
+        line.add("a")
+    line.change("a0", lease="x", attempts=1)
+    for job, priority in (("a3", Priority.HIGH), ("a2", Priority.HIGH), ("a3", Priority.NORMAL)):
+        line.change(job, priority=priority)
+        line.arrange("a", last=job)
+    assert {job.id: job.place for job in line.jobs}["a0"] == ROUND
+    assert [line.serve() for _ in range(3)] == ["a2", "a1", "a3"]
+    assert [p.word for p in Priority] == ["high", "normal", "low"] and Priority.of("low") is Priority.LOW
+    with pytest.raises(ValueError, match="no priority 'urgent'; choose one of low, normal, high"):
+        Priority.of("urgent")
 
 
 def test_a_paused_job_is_nobodys_hindrance_and_keeps_its_place() -> None:

@@ -29,6 +29,9 @@ from opensora.jobs.storage import check_storage, open_storage, shown_address
 from opensora.jobs.store import sqlite
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
+from opensora.server.errors import ApiError
+from opensora.server.room import Doorkeeper
+from opensora.server.videos import Videos
 
 URL = f"s3://{s3_server.BUCKET}/videos"
 JOB = "job"
@@ -172,6 +175,35 @@ def test_a_page_on_s3_shows_its_clips_again_on_a_new_disk(tmp_path: Path, bucket
             time.sleep(0.05)
         assert sha256(view.files[0]) == view.sha256[0]
         assert queue.remove(job, "me") and bucket.find(s3_server.BUCKET) == []
+    finally:
+        queue.close()
+
+
+@pytest.mark.parametrize("call", ["ls", "rm"])
+def test_a_job_is_not_deleted_while_its_storage_cannot_be_reached(
+    tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Could not connect to the endpoint URL")
+
+    queue = DurableQueue(tmp_path / "out", fake_jobs.GENERATE, storage=URL, gpus=())
+    try:
+        job = queue.submit(GenerationRequest("a", reference_image=Image.new("RGB", (256, 144), "red")), "me")
+        assert queue.cancel(job, "me")
+        with monkeypatch.context() as down:
+            down.setattr(bucket, call, refuse)
+            with pytest.raises(
+                RequestError, match=r"was not deleted: the storage did not do it \(ConnectionError"
+            ) as told:
+                queue.remove(job, "me")
+            assert told.value.field == "queue"
+            with pytest.raises(ApiError, match="was not deleted") as answer:
+                Videos(queue, Doorkeeper(tmp_path)).delete("me", job)
+            assert (answer.value.status, answer.value.kind) == (503, "unavailable")
+        view = queue.view(job, "me")
+        assert view is not None and np.asarray(view.request.reference_image)[0, 0].tolist() == [255, 0, 0]
+        assert len(bucket.find(s3_server.BUCKET)) == 1
+        assert queue.remove(job, "me") and queue.view(job, "me") is None and bucket.find(s3_server.BUCKET) == []
     finally:
         queue.close()
 

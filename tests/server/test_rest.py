@@ -141,6 +141,8 @@ def test_a_failure_is_told_and_the_servers_insides_are_not(local: Running) -> No
         (QUICK | {"loras": [["/x", 1]]}, 422, "loras", "This server offers no LoRAs"),
         (QUICK | {"loras": "/x"}, 422, "loras", "expected a list of names"),
         (QUICK | {"text_dtype": "fp8"}, 422, "text_dtype", "choose one of fp32, bf16, int8, nf4"),
+        (QUICK | {"priority": "urgent"}, 422, "priority", "'urgent'; choose one of low, normal, high"),
+        (QUICK | {"priority": 1}, 422, "priority", "Got the priority 1"),
         (QUICK | {"device": "cuda"}, 422, "device", "The server chooses"),
         (QUICK | {"webhook_url": "https://example.com"}, 422, "webhook_url", "--webhook-host"),
         ([], 422, "body", "expected a JSON object"),

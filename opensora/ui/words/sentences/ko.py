@@ -161,6 +161,7 @@ SENTENCES: dict[str, str] = {
     "queue.full.own.more": "내 작업 {waiting}개가 이미 기다리고 있습니다. {most}개까지 기다릴 수 있어 {asked}개를 "
     "더 넣을 수 없습니다. 몇 개가 끝나거나 취소된 뒤에 다시 해 보세요.",
     "queue.unstored": "작업을 저장할 수 없어 받지 않았습니다: {reason}. 공간을 비우고 다시 해 보세요.",
+    "queue.undeleted": "동영상을 지우지 않았습니다: {reason}. 파일에 접근할 수 있을 때 다시 해 보세요.",
     "queue.database": "데이터베이스에 쓸 수 없습니다",
     "batch.none": "묶음에 동영상이 없습니다. 하나 이상이어야 합니다.",
     "batch.many": "묶음의 동영상이 {count}개입니다. 1개부터 {most}개까지 됩니다. 값이나 시드 수를 줄이세요.",

@@ -12,7 +12,7 @@ from PIL import Image
 from opensora.datasets.aspect import RESOLUTIONS_V2, aspect_ratios, closest_aspect_ratio, pixel_size
 from opensora.models import zoo
 from opensora.pipelines import loras, references
-from opensora.pipelines.bundle import COND_TYPES, Bundle, BundleCard, find_bundle
+from opensora.pipelines.bundle import COND_TYPES, MAX_CANDIDATES, Bundle, BundleCard, find_bundle
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.parts import Part, plan_parts
 from opensora.pipelines.references import References
@@ -26,6 +26,9 @@ MAX_SECONDS = 15
 MAX_VIDEOS = 16
 """Most clips of one request."""
 MAX_SEED = 2**63 - 1
+MAX_STEPS = 1000
+MAX_GUIDANCE = 100
+MAX_LOOPS = 2 * MAX_SECONDS
 
 CAMERA_MOTIONS = ("static", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out")
 """Camera motions that the 1.3 networks were captioned with."""
@@ -71,6 +74,8 @@ class GenerationRequest:
     """Seed of the first clip; the others count on from it. ``None``: random, and reported."""
     num_videos: int = 1
     """Clips to make."""
+    candidate: int | None = None
+    """Which of the pictures that some models make first is kept, from 1; ``None``: the one that fits the text best."""
     loops: int = 1
     """Parts of a clip; each continues the one before. Clips longer than the network's own need no setting here."""
     reference_image: str | Path | Image.Image | np.ndarray | None = None
@@ -145,6 +150,7 @@ class GenerationRequest:
             negative_prompt=self.negative_prompt.strip(),
             seed=None if self.seed is None else int(self.seed),
             num_videos=int(self.num_videos),
+            candidate=None if self.candidate is None else int(self.candidate),
             loops=int(self.loops),
             reference_image=given.first,
             last_image=given.last,
@@ -217,12 +223,13 @@ class GenerationRequest:
         if not (isinstance(self.motion_score, str) and self.motion_score == DYNAMIC):
             _check_number("motion_score", self.motion_score, 1, 7, whole=True, optional=True)
         _check_number("aesthetic_score", self.aesthetic_score, 0, 10, optional=True)
-        _check_number("steps", self.steps, 1, 1000, whole=True, optional=True)
-        _check_number("guidance", self.guidance, 0, 100, optional=True)
-        _check_number("image_guidance", self.image_guidance, 0, 100, optional=True)
+        _check_number("steps", self.steps, 1, MAX_STEPS, whole=True, optional=True)
+        _check_number("guidance", self.guidance, 0, MAX_GUIDANCE, optional=True)
+        _check_number("image_guidance", self.image_guidance, 0, MAX_GUIDANCE, optional=True)
         _check_number("seed", self.seed, 0, MAX_SEED, whole=True, optional=True)
         _check_number("num_videos", self.num_videos, 1, MAX_VIDEOS, whole=True)
-        _check_number("loops", self.loops, 1, MAX_SECONDS * 2, whole=True)
+        _check_number("candidate", self.candidate, 1, MAX_CANDIDATES, whole=True, optional=True)
+        _check_number("loops", self.loops, 1, MAX_LOOPS, whole=True)
         frames = parse_length(self.length, fps=24)
         if frames == 1 and self.is_given():
             raise RequestError("length", say("length.still"))
@@ -270,6 +277,10 @@ class GenerationRequest:
                 raise RequestError(name, say("untold", model=model, field=named(name)))
         if bundle.card.family == "flux" and self.negative_prompt:
             raise RequestError("negative_prompt", say("distilled", model=bundle.card.title or bundle.card.name))
+        offered = bundle.card.candidates_of(self.mode)
+        if self.candidate is not None and self.candidate > (offered if offered > 1 else 0):
+            told = {"model": bundle.card.title or bundle.card.name, "count": offered, "got": self.candidate}
+            raise RequestError("candidate", say("candidate.none" if offered == 1 else "candidate.few", **told))
         if self.picture_model is not None:
             self._check_picture(bundle)
         self.texts(bundle)

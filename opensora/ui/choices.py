@@ -11,7 +11,7 @@ from opensora.models.text.prompts import MOTION_WORDS, transform_aes
 from opensora.pipelines import lora_folder
 from opensora.pipelines.bundle import of_preset
 from opensora.pipelines.refine import configured
-from opensora.pipelines.request import CAMERA_MOTIONS, DYNAMIC, TEXT_DTYPES
+from opensora.pipelines.request import CAMERA_MOTIONS, DTYPES, DYNAMIC, TEXT_DTYPES
 from opensora.ui.words import Words
 
 Choice = tuple[str, str]
@@ -71,6 +71,8 @@ class Offer:
     """Whether a clip can be given that the new one leads to."""
     circle: bool
     """Whether a clip can end as it begins."""
+    easy: bool
+    """Whether twice as much of a clip can be given."""
     picture: bool
     """Whether another model may paint the first picture."""
 
@@ -101,6 +103,7 @@ def offer(model: str) -> Offer:
         extend="v2v_head" in given,
         lead="v2v_tail" in given,
         circle="i2v_loop" in given,
+        easy="v2v_head_easy" in given,
         picture=preset.family == "2.0",
     )
 
@@ -163,6 +166,16 @@ def text_dtypes(w: Words) -> list[Choice]:
     """Precisions of the text encoder that this server can compute."""
     offered = TEXT_DTYPES if find_spec("bitsandbytes") else TEXT_DTYPES[:2]
     return [(w("text_dtype.usual"), ""), *((w(f"text_dtype.{name}"), name) for name in offered[1:])]
+
+
+def dtypes(w: Words) -> list[Choice]:
+    """Precisions of the networks."""
+    return [(w("dtype.usual"), ""), *((w(f"dtype.{name}"), name) for name in DTYPES)]
+
+
+def offloads(w: Words) -> list[Choice]:
+    """Whether networks are on a GPU only while they are needed."""
+    return [(w("offload.usual"), ""), (w("offload.on"), "on"), (w("offload.off"), "off")]
 
 
 def loras(model: str) -> list[Choice]:

@@ -9,8 +9,10 @@ from opensora.pipelines import lora_folder
 from opensora.pipelines.request import TEXT_DTYPES
 from opensora.ui import choices, render
 from opensora.ui.events import CLICKS
+from opensora.ui.fields import REACH
 from opensora.ui.improve import Improve, add_improve
 from opensora.ui.labels import Labels
+from opensora.ui.picture import dropdown_input, slider_input
 from opensora.ui.several import add_several
 from opensora.ui.strip import Strip, add_strip
 from opensora.ui.words import ENGLISH
@@ -114,7 +116,9 @@ def _advanced(labels: Labels, model: str, resolution: str) -> Inputs:
     """Settings that most people leave alone."""
     own = choices.defaults(model)
     inputs: Inputs = {}
-    inputs["model"] = _dropdown(labels, choices.models(ENGLISH), model, "model", "model")
+    inputs["model"] = labels.make(
+        gr.Dropdown, {"label": "model"}, choices=choices.models(ENGLISH), value=model, filterable=False, elem_id="model"
+    )
     with gr.Row(elem_classes="os-pair"):
         inputs["resolution"] = _dropdown(labels, choices.resolutions(model), resolution, "resolution", "resolution")
         inputs["aesthetic_score"] = _dropdown(labels, choices.aesthetics(ENGLISH), "", "aesthetic", "aesthetic")
@@ -128,12 +132,13 @@ def _advanced(labels: Labels, model: str, resolution: str) -> Inputs:
         negative = {"label": "negative", "placeholder": "negative.example", "info": "negative.hint"}
         inputs["negative_prompt"] = labels.make(gr.Textbox, negative, max_lines=3, elem_id="negative")
     with gr.Row(elem_classes="os-pair"):
-        inputs["steps"] = _slider(labels, 1, 100, own.steps, 1, "steps", "steps")
-        inputs["guidance"] = _slider(labels, 0, 20, own.guidance, 0.1, "guidance", "guidance")
-    inputs["image_guidance"] = _slider(labels, 0, 20, own.image_guidance, 0.1, "image_guidance", "image-guidance")
+        inputs["steps"] = _slider(labels, 1, REACH["steps"][0], own.steps, 1, "steps", "steps")
+        inputs["guidance"] = _slider(labels, 0, REACH["guidance"][0], own.guidance, 0.1, "guidance", "guidance")
+    most = REACH["image_guidance"][0]
+    inputs["image_guidance"] = _slider(labels, 0, most, own.image_guidance, 0.1, "image_guidance", "image-guidance")
     with gr.Row(elem_classes="os-pair"):
-        inputs["num_videos"] = _slider(labels, 1, 4, 1, 1, "clips", "clips", info="clips.hint")
-        inputs["loops"] = _slider(labels, 1, 8, 1, 1, "loops", "loops", info="loops.hint")
+        inputs["num_videos"] = _slider(labels, 1, REACH["num_videos"][0], 1, 1, "clips", "clips", info="clips.hint")
+        inputs["loops"] = _slider(labels, 1, REACH["loops"][0], 1, 1, "loops", "loops", info="loops.hint")
     return inputs | _text_and_loras(labels, model)
 
 
@@ -142,8 +147,11 @@ def _text_and_loras(labels: Labels, model: str) -> Inputs:
     precisions, fit, here = choices.text_dtypes(ENGLISH), choices.loras(model), bool(lora_folder.listed())
     quantised = len(precisions) == len(TEXT_DTYPES)
     inputs: Inputs = {}
+    with gr.Row(elem_classes="os-pair"):
+        inputs["dtype"] = _dropdown(labels, choices.dtypes(ENGLISH), "", "dtype", "dtype")
+        inputs["offload"] = _dropdown(labels, choices.offloads(ENGLISH), "", "offload", "offload")
     inputs["text_dtype"] = labels.make(
-        gr.Dropdown,
+        dropdown_input,
         {"label": "text_dtype", "info": "text_dtype.hint" if quantised else "text_dtype.short"},
         choices=precisions,
         value="",
@@ -153,7 +161,12 @@ def _text_and_loras(labels: Labels, model: str) -> Inputs:
     with gr.Row(elem_classes="os-pair"):
         shown: dict[str, Any] = {"visible": here, "interactive": bool(fit), "min_width": 120}
         inputs["loras"] = labels.make(
-            gr.Dropdown, {"label": "lora", "info": "lora.hint"}, choices=fit, multiselect=True, elem_id="loras", **shown
+            dropdown_input,
+            {"label": "lora", "info": "lora.hint"},
+            choices=fit,
+            multiselect=True,
+            elem_id="loras",
+            **shown,
         )
         keys = {"label": "lora.strengths", "info": "lora.strengths.hint", "placeholder": "lora.strengths.example"}
         inputs["lora_strengths"] = labels.make(gr.Textbox, keys, max_lines=1, elem_id="lora-strengths", **shown)
@@ -163,14 +176,12 @@ def _text_and_loras(labels: Labels, model: str) -> Inputs:
 def _dropdown(
     labels: Labels, offered: list[choices.Choice], value: str, key: str, elem_id: str, visible: bool = True
 ) -> gr.Dropdown:
-    options: dict[str, Any] = {"filterable": False, "min_width": 120}
-    return labels.make(
-        gr.Dropdown, {"label": key}, choices=offered, value=value, elem_id=elem_id, visible=visible, **options
-    )
+    options: dict[str, Any] = {"filterable": False, "min_width": 120, "elem_id": elem_id, "visible": visible}
+    return labels.make(dropdown_input, {"label": key}, choices=offered, value=value, **options)
 
 
 def _slider(
     labels: Labels, low: float, high: float, value: float, step: float, key: str, elem_id: str, info: str | None = None
 ) -> gr.Slider:
     keys = {"label": key} | ({} if info is None else {"info": info})
-    return labels.make(gr.Slider, keys, minimum=low, maximum=high, value=value, step=step, elem_id=elem_id)
+    return labels.make(slider_input, keys, minimum=low, maximum=high, value=value, step=step, elem_id=elem_id)

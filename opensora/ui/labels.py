@@ -1,5 +1,6 @@
 """Components whose words follow the language."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from opensora.sentences import Sentence
@@ -14,7 +15,7 @@ class Labels:
     def __init__(self) -> None:
         self._known: list[tuple[Any, dict[str, str]]] = []
 
-    def make(self, kind: type[Made], keys: dict[str, str], **options: Any) -> Made:
+    def make(self, kind: Callable[..., Made], keys: dict[str, str], **options: Any) -> Made:
         """A component.
 
         Args:

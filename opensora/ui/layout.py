@@ -162,25 +162,20 @@ class Page:
         model, resolution = self.inputs["model"], self.inputs["resolution"]
         outputs = [self.browser, head, keys, *self.composer.strip.notes, *self.labels.components, *self.screen]
 
-        def opened(request: gr.Request, browser: Browser | None, model: str, resolution: str) -> list[Any]:
+        def opened(request: gr.Request, browser: Browser | None, *values: Any) -> list[Any]:
             browser = languages.settled(own(browser, request), request.headers.get("accept-language"))
-            return self._said(browser, {}, model, resolution, name_of(request), built=True)
+            return self._said(browser, {}, values, name_of(request), built=True)
 
         def switched(
-            request: gr.Request,
-            event: gr.EventData,
-            browser: Browser | None,
-            shown: dict[str, Any],
-            model: str,
-            resolution: str,
+            request: gr.Request, event: gr.EventData, browser: Browser | None, shown: dict[str, Any], *values: Any
         ) -> list[Any]:
             browser = languages.settled(own(browser, request), None, str(getattr(event, "language", "")))
             kept = {k: v for k, v in shown.items() if k in handlers.KEPT}
-            return self._said(browser, kept, model, resolution, name_of(request))
+            return self._said(browser, kept, values, name_of(request))
 
         for event in (
-            demo.load(opened, [self.browser, model, resolution], outputs, **QUIET),
-            head.click(switched, [self.browser, self.shown, model, resolution], outputs, **QUIET),
+            demo.load(opened, [self.browser, *self.values], outputs, **QUIET),
+            head.click(switched, [self.browser, self.shown, *self.values], outputs, **QUIET),
         ):
             event.then(None, self.browser, None, js=languages.TELL, **QUIET)
             event.then(self.acts.preflight, [self.browser, *self.values], self.composer.cost, **QUIET)
@@ -196,19 +191,20 @@ class Page:
         self,
         browser: Browser,
         shown: dict[str, Any],
-        model: str,
-        resolution: str,
+        values: tuple[Any, ...],
         person: str,
         built: bool = False,
     ) -> list[Any]:
         """Everything that is words, in the language of the browser.
 
         Args:
+            values: of the inputs.
             person: name of who logged in; empty where nobody has to.
             built: the page is as it was built, in English.
         """
         w = words_of(browser)
-        offered = fields.worded(w, model, resolution)
+        named = dict(zip(FIELDS, values, strict=True))
+        offered = fields.worded(w, named)
         if built and w is ENGLISH:
             said = self.labels.updates(None, {self.inputs["model"]: {"choices": offered["model"]}})
         else:
@@ -217,7 +213,7 @@ class Page:
             browser,
             languages.head(w, person),
             languages.keys(w),
-            *strip.notes_of(w, model),
+            *strip.notes_of(w, named["model"]),
             *said,
             *self.acts.poll(browser, shown),
         ]

@@ -46,6 +46,22 @@ def clip_input(**options: Any) -> gr.Video:
     return component
 
 
+def slider_input(**options: Any) -> gr.Slider:
+    """Gradio's slider, handing over any value that it was given.
+
+    A file may hold every value that programs and the command line have. Gradio would end every event of the page at one
+    beyond the slider's ends, before :class:`opensora.pipelines.request.GenerationRequest` can say what is wrong.
+    """
+    component: gr.Slider = _UncheckedSlider(**options)
+    return component
+
+
+def dropdown_input(**options: Any) -> gr.Dropdown:
+    """As :func:`slider_input` for choices: also those that were offered before the server began anew."""
+    component: gr.Dropdown = _UncheckedDropdown(**options)
+    return component
+
+
 def clip_file(frames: np.ndarray) -> str:
     """A clip, uint8 (T, H, W, 3), as a file among gradio's own uploads."""
     from opensora.datasets.video_io import write_mp4
@@ -62,6 +78,8 @@ def _path_of(_: Any, payload: Any) -> str | None:
 
 _UntouchedImage = _handing_over(gr.Image, _path_of)
 _UntouchedVideo = _handing_over(gr.Video, _path_of)
+_UncheckedSlider = _handing_over(gr.Slider, lambda _, payload: payload)
+_UncheckedDropdown = _handing_over(gr.Dropdown, lambda _, payload: payload)
 
 
 def crop_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:

@@ -43,7 +43,7 @@ def add_strip(labels: Labels, model: str) -> Strip:
             with gr.Column(elem_classes="os-slot", min_width=0, elem_id=f"slot-{slot}"):
                 make = reference_input if slot.endswith("image") else clip_input
                 inputs[field] = labels.make(
-                    make,  # type: ignore[arg-type]  # a function that makes a component is as good as its class
+                    make,
                     {"label": LABELS[slot], **({"placeholder": "slot.picture"} if slot.endswith("image") else {})},
                     height=HEIGHT,
                     elem_id=field.replace("_", "-"),
@@ -58,6 +58,14 @@ def add_strip(labels: Labels, model: str) -> Strip:
         value=False,
         elem_id="circle",
         visible=offer.circle,
+        container=False,
+    )
+    inputs["easy"] = labels.make(
+        gr.Checkbox,
+        {"label": "slot.easy", "info": "slot.easy.hint"},
+        value=False,
+        elem_id="easy",
+        visible=offer.easy,
         container=False,
     )
     return Strip(inputs, notes, gr.HTML("", elem_id="crop", js_on_load=None))

@@ -42,7 +42,7 @@ def test_every_text_that_the_code_asks_for_is_there_and_every_text_is_asked_for(
     asked = set(re.findall(r"""\bw\(\s*f?["']([\w. ]+)["']""", code))
     assert asked <= set(ENGLISH.texts)
     made = re.compile(
-        r"(stage|state|said|camera|score|do|setting|ahead|crop|unit|slot|shape|verdict|grid|copy|text_dtype)\."
+        r"(stage|state|said|camera|score|do|setting|ahead|crop|unit|slot|shape|verdict|grid|copy|dtype|text_dtype)\."
     )
     quoted = set(re.findall(r"""["']([\w. ]+)["']""", code))
     unused = [key for key in ENGLISH.texts if key not in quoted and not made.match(key)]
@@ -55,7 +55,7 @@ def test_every_text_that_the_code_asks_for_is_there_and_every_text_is_asked_for(
 @pytest.mark.parametrize("w", LANGUAGES.values(), ids=LANGUAGES)
 def test_every_choice_has_a_label_in_every_language(w: Words) -> None:
     for model in zoo.PRESETS:
-        offered = fields.worded(w, model, zoo.PRESETS[model].resolutions[0])
+        offered = fields.worded(w, fields.starting(model))
         assert all(label and value is not None for pairs in offered.values() for label, value in pairs)
     assert all(choices.ratios(w, "tiny", resolution) for resolution in RESOLUTIONS)
 

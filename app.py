@@ -90,7 +90,9 @@ def main(
         settings = who_may_come(listener, host, output_dir, users, no_login, allow_host or [], webhook_host or [])
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         if "GRADIO_TEMP_DIR" not in os.environ:
-            os.environ["GRADIO_TEMP_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="opensora-uploads-"))
+            from opensora.server.upload_folder import upload_folder
+
+            os.environ["GRADIO_TEMP_DIR"] = str(stack.enter_context(upload_folder()))
         serve(listener, settings, model, retention, workers)
 
 

@@ -5,6 +5,7 @@ bytes, when the request is validated.
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -51,7 +52,7 @@ async def asked(request: Request) -> AsyncIterator[Asked]:
     if kind == "application/json":
         yield Asked(await run_in_threadpool(_decoded, await _body(request)))
     elif kind == "multipart/form-data":
-        folder = Path(await run_in_threadpool(tempfile.mkdtemp, prefix="opensora-given-"))
+        folder = await run_in_threadpool(_folder)
         try:
             yield await _parts(request, folder)
         finally:
@@ -60,6 +61,12 @@ async def asked(request: Request) -> AsyncIterator[Asked]:
         raise ApiError(
             415, "invalid_request", f"Got the type {shown(kind)}; send application/json or multipart/form-data."
         )
+
+
+def _folder() -> Path:
+    """A new folder, in the server's own where it has one, which is removed also after a kill."""
+    own = os.environ.get("GRADIO_TEMP_DIR")
+    return Path(tempfile.mkdtemp(prefix="opensora-given-", dir=own if own and Path(own).is_dir() else None))
 
 
 async def _body(request: Request) -> bytes:

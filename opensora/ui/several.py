@@ -1,6 +1,7 @@
 """Several clips at once: other seeds, a small grid of settings, and quick drafts of which one is made in full."""
 
 import dataclasses
+import random
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -16,6 +17,7 @@ from opensora.ui.browser import Browser, identity, owner_of, words_of
 from opensora.ui.fields import FIELDS
 from opensora.ui.room import Room, refused
 from opensora.ui.said import button, problem
+from opensora.ui.wildcards import expand
 from opensora.ui.words import Words
 
 AXES = ("guidance", "steps", "motion")
@@ -45,7 +47,8 @@ class Several:
 
         w = words_of(browser)
         try:
-            request = whole_request(w, values)
+            prompt = values[0] if (values[0] or "").strip() else w("prompt.example")
+            request = whole_request((prompt, *values[1:]))
             drafts = drafts_of(request, seeds)
             everything = grid_of(request, seeds, guidance, steps, motion)
             one, full = estimate(drafts[0]).seconds_range, estimate(request).seconds_range
@@ -63,7 +66,7 @@ class Several:
         """Queue quick clips of several seeds; returns the browser's state and a refusal."""
         browser, w = identity(browser), words_of(browser)
         try:
-            request = whole_request(w, values)
+            request = whole_request(_drawn(values))
             batch, _ = self.queue.submit_batch(self._room_for(drafts_of(request, seeds)), browser["owner"])
         except RequestError as error:
             return browser, refused(w, error)
@@ -77,7 +80,7 @@ class Several:
         """Queue all clips of a grid; returns the browser's state and a refusal."""
         browser, w = identity(browser), words_of(browser)
         try:
-            requests = grid_of(whole_request(w, values), seeds, guidance, steps, motion)
+            requests = grid_of(whole_request(_drawn(values)), seeds, guidance, steps, motion)
             batch, _ = self.queue.submit_batch(self._room_for(requests), browser["owner"])
         except RequestError as error:
             return browser, refused(w, error)
@@ -111,14 +114,18 @@ class Several:
             self.queue.cancel(job.id, owner_of(browser))
 
 
-def whole_request(w: Words, values: tuple[Any, ...]) -> GenerationRequest:
-    """The request of the page, checked; with the example as prompt while there is none.
+def whole_request(values: tuple[Any, ...]) -> GenerationRequest:
+    """The request of the page, checked.
 
     Raises:
-        RequestError: a setting cannot be used.
+        RequestError: a setting cannot be used, or there is no prompt.
     """
-    prompt = values[0] if (values[0] or "").strip() else w("prompt.example")
-    return fields.request_of([prompt, *values[1 : len(FIELDS)]]).validated()
+    return fields.request_of(values[: len(FIELDS)]).validated()
+
+
+def _drawn(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values with one word drawn for every ``{a|b}``: one for all clips, which differ in what is varied alone."""
+    return expand(values[0] or "", random.SystemRandom()), *values[1:]
 
 
 def drafts_of(request: GenerationRequest, seeds: Any) -> list[GenerationRequest]:

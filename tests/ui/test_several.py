@@ -67,6 +67,30 @@ def test_the_costs_of_drafts_and_of_all_are_known_before(acts: Handlers) -> None
     assert acts.several.cost(None, False, 4, "", "", "", *values()) == {"__type__": "update"}  # nobody sees it
 
 
+@pytest.mark.parametrize("prompt", ["", "  ", None])
+def test_drafts_and_grids_without_a_prompt_are_refused(acts: Handlers, prompt: str | None) -> None:
+    for browser, refusal in (
+        acts.several.drafts(None, 2, *values(prompt=prompt)),
+        acts.several.everything(None, 2, "", "", "", *values(prompt=prompt)),
+    ):
+        assert "The prompt is empty" in refusal and "batch" not in browser
+        assert acts.queue.jobs(browser["owner"]) == []
+
+
+def test_drafts_and_grids_draw_one_word_for_all_their_clips(acts: Handlers) -> None:
+    drawn = set()
+    for _ in range(40):
+        one, _ = acts.several.drafts(None, 2, *values(prompt="a {red|blue} kite"))
+        other, _ = acts.several.everything(None, 2, "", "", "", *values(prompt="a {red|blue} kite"))
+        for browser in (one, other):
+            prompts = {job.request.prompt for job in acts.queue.batch(browser["batch"], browser["owner"])}
+            assert len(prompts) == 1
+            drawn |= prompts
+        if len(drawn) == 2:
+            break
+    assert drawn == {"a red kite", "a blue kite"}
+
+
 @pytest.mark.parametrize(("text", "whole"), [("x", False), ("nan", False), ("2.5", True), ("1,,b", False)])
 def test_numbers_of_a_grid_that_are_none_are_a_sentence(text: str, whole: bool) -> None:
     with pytest.raises(RequestError, match=r"expected (whole )?numbers"):

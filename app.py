@@ -296,6 +296,7 @@ def serve(
     from opensora.space.place import here
     from opensora.ui.surroundings import NOTHING, Surroundings
     from opensora.ui.web import CLOSED, add_page
+    from opensora.ui.words import told
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # services and containers stop with it; ends as Ctrl-C
     space = here()
@@ -305,7 +306,7 @@ def serve(
         raise typer.BadParameter(str(error), param_hint="--output-dir") from None
     try:
         surroundings = NOTHING if space is None else Surroundings(space.notice(), space.duplicate)
-        app, videos = create_server(queue, settings, CLOSED, made_here=workers.database is None)
+        app, videos = create_server(queue, settings, CLOSED, made_here=workers.database is None, tell=told)
         add_page(app, queue, settings.output_dir, model, (videos, ApiError), surroundings, workers.database is None)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         host, port = listener.getsockname()[:2]

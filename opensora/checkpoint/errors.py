@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from opensora.sentences import say
+
 
 class HubError(ValueError):
     """Weights could not be had from the hub. The message is for people."""
@@ -57,10 +59,7 @@ def gigabytes(count: int) -> str:
 
 def no_room(needed: int, free: int) -> StorageError:
     """The error for a download that does not fit."""
-    return StorageError(
-        f"The download needs {gigabytes(needed)}, and {gigabytes(free)} are free where downloads go. "
-        "Free some space, or point HF_HOME at a larger disk."
-    )
+    return StorageError(say("hub.room", need=gigabytes(needed), free=gigabytes(free)))
 
 
 @contextmanager
@@ -78,17 +77,12 @@ def explained(repo_id: str, endpoint: str) -> Iterator[None]:
     except (HTTPError, OSError, XetDownloadError) as error:
         raise _translate(error, repo_id, host) from error
     except json.JSONDecodeError as error:
-        raise UnreachableError(
-            f"{host} does not answer like a hub: perhaps a log-in page of this network, or HF_ENDPOINT is wrong."
-        ) from error
+        raise UnreachableError(say("hub.unlike", host=host)) from error
 
 
 def offline(repo_id: str) -> OfflineError:
     """The error for weights that are not here while the network is forbidden."""
-    return OfflineError(
-        f"{repo_id} is not on this machine and offline mode is on. Unset HF_HUB_OFFLINE (and TRANSFORMERS_OFFLINE) and "
-        "try again, or copy the download folder of a machine that has it and point HF_HOME there."
-    )
+    return OfflineError(say("hub.offline", repo=repo_id))
 
 
 def _translate(error: Exception, repo_id: str, host: str) -> HubError:
@@ -103,18 +97,13 @@ def _translate(error: Exception, repo_id: str, host: str) -> HubError:
     )
 
     if isinstance(error, GatedRepoError):
-        return AccessDeniedError(
-            f"{repo_id} is gated: open https://{host}/{repo_id} in a browser and accept its terms, then log in with "
-            "`hf auth login` or set HF_TOKEN, and try again."
-        )
+        return AccessDeniedError(say("hub.gated", repo=repo_id, host=host))
     if isinstance(error, RepositoryNotFoundError):
-        return NotOnHubError(
-            f"{host} has no repository {repo_id}, or it is private. Check the name; for a private one log in with "
-            "`hf auth login` or set HF_TOKEN."
-        )
+        return NotOnHubError(say("hub.none", repo=repo_id, host=host))
     if isinstance(error, RevisionNotFoundError | RemoteEntryNotFoundError):
-        what = "revision" if isinstance(error, RevisionNotFoundError) else "file"
-        return NotOnHubError(f"The repository {repo_id} on {host} has no such {what} (it may have been renamed).")
+        no_revision = isinstance(error, RevisionNotFoundError)
+        told = {"repo": repo_id, "host": host}
+        return NotOnHubError(say("hub.revision", **told) if no_revision else say("hub.file", **told))
     if isinstance(error, HfHubHTTPError):
         return _status(error.response.status_code, repo_id, host)
     if isinstance(error, LocalEntryNotFoundError):
@@ -125,43 +114,30 @@ def _translate(error: Exception, repo_id: str, host: str) -> HubError:
     name = type(error).__name__
     if name in ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"):
         return _unreachable(host)
-    return InterruptedDownloadError(
-        f"The transfer of {repo_id} from {host} broke off ({name}). Try again: it goes on from what has come."
-    )
+    return InterruptedDownloadError(say("hub.broke", repo=repo_id, host=host, kind=name))
 
 
 def _status(status: int, repo_id: str, host: str) -> HubError:
     """The sentence for an HTTP status without a more exact code."""
     if status in (401, 403):
-        return AccessDeniedError(
-            f"{host} refuses access to {repo_id} ({status}). Log in with `hf auth login` or set HF_TOKEN to a token "
-            "that may read it; an expired token must be replaced or removed."
-        )
+        return AccessDeniedError(say("hub.denied", repo=repo_id, host=host, status=status))
     if status == 404:
-        return NotOnHubError(f"{host} does not offer {repo_id} (404). Check the name, and HF_ENDPOINT if it is set.")
+        return NotOnHubError(say("hub.absent", repo=repo_id, host=host))
     if status == 429:
-        return UnreachableError(f"{host} asks to slow down (429). Wait some minutes; being logged in raises the limit.")
-    return UnreachableError(f"{host} answered {status} for {repo_id}. Try again later, or set HF_ENDPOINT to a mirror.")
+        return UnreachableError(say("hub.slow", host=host))
+    return UnreachableError(say("hub.status", repo=repo_id, host=host, status=status))
 
 
 def _unreachable(host: str) -> UnreachableError:
-    return UnreachableError(
-        f"{host} cannot be reached. Check the connection and proxy, or set HF_ENDPOINT to a mirror; with the files "
-        "already here, HF_HUB_OFFLINE=1 works without a network."
-    )
+    return UnreachableError(say("hub.away", host=host))
 
 
 def _storage(error: OSError, repo_id: str) -> HubError:
     """The sentence for an error of the operating system, or a transfer cut short."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageError(
-            f"The disk where downloads go filled up while {repo_id} was coming. Free some space and try "
-            "again: it goes on from what has come. Or point HF_HOME at a larger disk."
-        )
+        return StorageError(say("hub.full", repo=repo_id))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageError("Downloads cannot be written where they should go. Point HF_HOME at a folder of your own.")
+        return StorageError(say("hub.unwritable"))
     if error.errno is None:
-        return InterruptedDownloadError(
-            f"The transfer of {repo_id} ended early. Try again: it goes on from what has come."
-        )
-    return StorageError(f"Reading or writing the downloads of {repo_id} failed: {error.strerror}.")
+        return InterruptedDownloadError(say("hub.early", repo=repo_id))
+    return StorageError(say("hub.disk", repo=repo_id, reason=f"{error.strerror}"))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opensora.checkpoint import errors, partial
 from opensora.checkpoint.layout import CHECKPOINT, Layout, LayoutError, present, shards
 from opensora.checkpoint.verify import Digest, Ledger, measure, named_digest
+from opensora.sentences import say
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -190,7 +191,7 @@ class _Download:
         """Ask the hub what there is, and make it present."""
         info = self._api().model_info(self.repo_id, revision=self.revision, timeout=_ANSWER_SECONDS)
         if info.sha is None:
-            raise errors.UnreachableError(f"The hub did not say which commit {self.repo_id} is at. Check HF_ENDPOINT.")
+            raise errors.UnreachableError(say("hub.commit", repo=self.repo_id))
         names = [entry.rfilename for entry in info.siblings or ()]
         where = f"The hub repository {self.repo_id}"
         chosen = layout.choose(names, where)
@@ -225,9 +226,7 @@ class _Download:
         stated = self._stated(names, commit)
         unknown = [name for name in names if name not in stated]
         if unknown:
-            raise errors.NotOnHubError(
-                f"The repository {self.repo_id} does not state the size of {', '.join(unknown)}."
-            )
+            raise errors.NotOnHubError(say("hub.sizes", repo=self.repo_id, files=", ".join(unknown)))
         absent = [name for name in names if not (folder / name).is_file()]
         self._check_room(sum(stated[name].size - partial.size_of(self._part(stated[name])) for name in absent))
         total = sum(info.size for info in stated.values())
@@ -235,7 +234,7 @@ class _Download:
         for name in names:
             digest = _digest_of(stated[name])
             if digest is None:
-                raise errors.CorruptFileError(f"The hub states no digest of {name}, so it could not be checked.")
+                raise errors.CorruptFileError(say("hub.digest.none", file=name))
             if name in absent:
                 self._transfer(stated[name], commit, _Tally(self, name, "download", done, total, report))
             self._verify(folder / name, name, digest, _Tally(self, name, "verify", done, total, report))
@@ -280,10 +279,7 @@ class _Download:
             return
         _remove(path)
         self.ledger.forget(path)
-        raise errors.CorruptFileError(
-            f"{name} of {self.repo_id} is not what the hub says it is (its {digest.kind} digest differs), so it was "
-            "removed. Run the download again; if it happens again, the connection or the mirror changes files."
-        )
+        raise errors.CorruptFileError(say("hub.corrupt", file=name, repo=self.repo_id, kind=digest.kind))
 
     def _verify_held(self, folder: Path, names: Sequence[str]) -> None:
         """Verify files that were here before this call, without the network where that is possible."""
@@ -298,10 +294,7 @@ class _Download:
         for name in unknown:
             digest = expected[name]
             if digest is None:
-                raise errors.CorruptFileError(
-                    f"{name} of {self.repo_id} is here, but nothing says what its digest should be. Connect once, "
-                    "so that the hub can be asked."
-                )
+                raise errors.CorruptFileError(say("hub.digest", file=name, repo=self.repo_id))
             size = (folder / name).stat().st_size
             self._verify(folder / name, name, digest, _Tally(self, name, "verify", done, total, True))
             done += size

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from opensora.checkpoint.layout import INDEX_SUFFIX, Layout, LayoutError, present
 from opensora.checkpoint.verify import measure, named_digest
+from opensora.sentences import say
 
 _LONGEST_HEADER = 100_000_000
 _ANY = Layout(optional=(), pickle=True)
@@ -72,11 +73,9 @@ def read_header(path: Path) -> Header:
             raise TypeError
         expected = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-        raise IdentityError(f"{path.name} is not a safetensors file, or its beginning is damaged.") from None
+        raise IdentityError(say("header.damaged", file=path.name)) from None
     if size != expected:
-        raise IdentityError(
-            f"{path.name} has {size} bytes, but its header says {expected}: it was cut short or changed."
-        )
+        raise IdentityError(say("header.cut", file=path.name, size=size, expected=expected))
     return Header(shapes, metadata)
 
 

@@ -7,13 +7,14 @@ are in ``adapter_config.json`` beside it.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opensora.checkpoint.identity import IdentityError, read_header
 from opensora.checkpoint.layout import LayoutError, read_object
+from opensora.sentences import say
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -23,14 +24,14 @@ Shape = tuple[int, ...]
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
 _ONLY_PLAIN = {
-    "use_dora": "magnitudes of DoRA",
-    "modules_to_save": "whole layers besides the low-rank ones",
-    "alpha_pattern": "an alpha for each layer",
-    "fan_in_fan_out": "transposed weights",
-    "lora_bias": "biases",
-    "layer_replication": "repeated layers",
-    "target_parameters": "parameters that are no layer's weight",
-    "trainable_token_indices": "tokens",
+    "use_dora": say("lora.has.dora"),
+    "modules_to_save": say("lora.has.whole"),
+    "alpha_pattern": say("lora.has.alphas"),
+    "fan_in_fan_out": say("lora.has.turned"),
+    "lora_bias": say("lora.has.biases"),
+    "layer_replication": say("lora.has.repeated"),
+    "target_parameters": say("lora.has.parameters"),
+    "trainable_token_indices": say("lora.has.tokens"),
 }
 """Settings of peft that would change more than the weights of layers, and what they are about."""
 _NETWORKS = {
@@ -41,6 +42,12 @@ _NETWORKS = {
     "a language model": ("model.layers.", "layers."),
 }
 """Beginnings of layers' names by the network that has them."""
+_NAMED = {
+    "a network in diffusers' layout": say("lora.for.diffusers"),
+    "a text encoder": say("lora.for.text"),
+    "a language model": say("lora.for.language"),
+}
+"""Sentences of those networks that have no name of their own."""
 
 
 class LoraError(ValueError):
@@ -86,9 +93,9 @@ def open_lora(source: Path) -> LoraFile:
         settings = read_object(config) if config.is_file() or source.is_dir() else None
         header = read_header(path)
     except (IdentityError, LayoutError) as error:
-        raise LoraError(f"The LoRA {name} cannot be used: {error}") from None
+        raise LoraError(say("lora.file", name=name, why=str(error))) from None
     except OSError as error:
-        raise LoraError(f"The LoRA {name} cannot be read: {error.strerror}.") from None
+        raise LoraError(say("lora.unreadable", name=name, reason=f"{error.strerror}")) from None
     if settings is None:
         told = header.metadata.get("lora_alpha")
         own = None if told is None else _number(name, "lora_alpha", told)
@@ -96,9 +103,7 @@ def open_lora(source: Path) -> LoraFile:
     _refuse_more(name, settings)
     rank = settings.get("r")
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise LoraError(
-            f"The LoRA {name} has the rank r = {rank!r:.40} in {CONFIG}; expected a whole number from 1 on."
-        )
+        raise LoraError(say("lora.rank", name=name, got=f"{rank!r:.40}", file=CONFIG))
     layers = _pairs(name, header.shapes, None if settings.get("rank_pattern") else rank)
     alpha = _number(name, "lora_alpha", settings.get("lora_alpha"))
     return LoraFile(name, path, layers, alpha, by_root=bool(settings.get("use_rslora")))
@@ -127,26 +132,24 @@ def _weights(source: Path, name: str) -> Path:
         is_folder = is_file = False
     path = source / WEIGHTS if is_folder else source
     if not is_folder and not is_file:
-        raise LoraError(f"There is no LoRA {name[:80]!r}; give a safetensors file, or a folder with {WEIGHTS}.")
+        raise LoraError(say("lora.none", name=repr(name[:80]), file=WEIGHTS))
     if not path.is_file():
-        held = "adapter_model.bin, a pickle that can run code" if (source / "adapter_model.bin").is_file() else "none"
-        raise LoraError(f"The folder {name} needs {WEIGHTS} and has {held}; save the LoRA as safetensors.")
+        pickled = (source / "adapter_model.bin").is_file()
+        told = {"name": name, "file": WEIGHTS}
+        raise LoraError(say("lora.folder.pickle", **told) if pickled else say("lora.folder", **told))
     if path.suffix != ".safetensors":
-        raise LoraError(
-            f"The LoRA {path.name} does not end in .safetensors; only such files are loaded, because others can run "
-            "code."
-        )
+        raise LoraError(say("lora.ending", name=path.name))
     return path
 
 
 def _refuse_more(name: str, settings: Mapping[str, Any]) -> None:
     kind = settings.get("peft_type", "LORA")
     if kind != "LORA":
-        raise LoraError(f"The adapter {name} is of the kind {kind!r:.40}; only LORA can be used.")
+        raise LoraError(say("lora.kind", name=name, got=f"{kind!r:.40}"))
     more = [words for field, words in _ONLY_PLAIN.items() if settings.get(field)]
-    more += ["biases"] if settings.get("bias", "none") not in (None, "none") else []
+    more += [say("lora.has.biases")] if settings.get("bias", "none") not in (None, "none") else []
     if more:
-        raise LoraError(f"The LoRA {name} has {', '.join(more)}, which cannot be used; only low-rank weights can.")
+        raise LoraError(say("lora.more", name=name, what=listing(more)))
 
 
 def _number(name: str, field: str, value: object) -> float:
@@ -155,7 +158,7 @@ def _number(name: str, field: str, value: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise LoraError(f"The LoRA {name} has {field} = {value!r:.40}; expected a number.")
+        raise LoraError(say("lora.number", name=name, field=field, got=f"{value!r:.40}"))
     return number
 
 
@@ -176,14 +179,14 @@ def _pairs(name: str, shapes: Mapping[str, Shape], rank: int | None) -> dict[str
     lone = sorted(layer for layer, pair in halves.items() if len(pair) < 2)
     pairs = {layer: (pair["A"], pair["B"]) for layer, pair in sorted(halves.items()) if len(pair) == 2}
     unlike = [f"{layer}: A {list(a)}, B {list(b)}" for layer, (a, b) in pairs.items() if not _low_rank(a, b, rank)]
-    wanted = "ranks that differ" if rank is None else f"another rank than r = {rank}"
+    ranks = say("lora.ranks") if rank is None else say("lora.ranks.other", rank=rank)
     refuse(
-        f"The LoRA {name} cannot be used ({len(shapes)} tensors; expected pairs of lora_A.weight and lora_B.weight)",
-        {"that are no such pair": sorted(others), "layers with one half only": lone, f"layers with {wanted}": unlike},
-        seems_for([*halves, *others]),
+        say("lora.pairs", name=name, count=len(shapes)),
+        {say("lora.unpaired"): sorted(others), say("lora.halves"): lone, ranks: unlike},
+        guess([*halves, *others]),
     )
     if not pairs:
-        raise LoraError(f"The LoRA {name} is empty: it changes no layer.")
+        raise LoraError(say("lora.empty", name=name))
     return pairs
 
 
@@ -193,20 +196,35 @@ def _low_rank(a: Shape, b: Shape, rank: int | None) -> bool:
     return alike and (rank is None or a[0] == rank)
 
 
-def refuse(what: str, problems: Mapping[str, list[str]], network: str | None) -> None:
+def guess(layers: Iterable[str]) -> str:
+    """A sentence on the network that has layers of such names."""
+    network = seems_for(layers)
+    return say("lora.for.none") if network is None else say("lora.for", network=_NAMED.get(network, network))
+
+
+def listing(texts: Sequence[str]) -> str:
+    """Texts with commas between them, which may be sentences."""
+    first, *rest = texts
+    return say("list.next", first=first, rest=listing(rest)) if rest else first
+
+
+def refuse(what: str, problems: Mapping[str, list[str]], guessed: str) -> None:
     """Raise if there are problems.
 
     Args:
-        what: the beginning of the error.
+        what: the beginning of the error, a sentence.
         problems: names by what is wrong with them.
-        network: what it seems to be for.
+        guessed: a sentence on what it seems to be for.
 
     Raises:
         LoraError: lists them.
     """
     from opensora.checkpoint.safetensors_io import listed
 
-    lines = [f"  {len(names)} {kind}: {listed(names)}" for kind, names in problems.items() if names]
+    lines = ""
+    for kind, names in reversed(list(problems.items())):
+        if names:
+            line = {"count": len(names), "kind": kind, "names": listed(names)}
+            lines = say("lora.lines", rest=lines, **line) if lines else say("lora.line", rest=guessed, **line)
     if lines:
-        guess = "It is for no network that is known here." if network is None else f"It seems to be for {network}."
-        raise LoraError("\n".join([f"{what}:", *lines, guess]))
+        raise LoraError(say("lora.refused", what=what, lines=lines))

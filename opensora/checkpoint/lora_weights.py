@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from opensora.checkpoint.lora import LoraError, LoraFile, half_of, refuse, seems_for
+from opensora.checkpoint.lora import LoraError, LoraFile, guess, half_of, refuse, seems_for
+from opensora.sentences import say
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
 """Layers that a LoRA can change."""
@@ -51,22 +52,22 @@ def load_lora(file: LoraFile, strength: float) -> Lora:
         data = file.path.read_bytes()
         held = safetensors.torch.load(data)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise LoraError(f"The LoRA {file.name} cannot be read ({type(error).__name__}); get it again.") from None
+        raise LoraError(say("lora.again", name=file.name, kind=type(error).__name__)) from None
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in held.items():
         layer, half = half_of(key)
         found.setdefault(layer, {})[half] = tensor
     shapes = {layer: tuple(tuple(pair[half].shape) for half in sorted(pair)) for layer, pair in found.items()}
     if shapes != file.layers:
-        raise LoraError(f"The LoRA {file.name} changed while it was read; try again.")
+        raise LoraError(say("lora.changed", name=file.name))
     whole = sorted(key for key, tensor in held.items() if not tensor.is_floating_point())
     broken = sorted(
         key for key, tensor in held.items() if tensor.is_floating_point() and not bool(tensor.float().isfinite().all())
     )
     refuse(
-        f"The LoRA {file.name} cannot be used",
-        {"tensors of whole numbers": whole, "tensors with values that are no numbers": broken},
-        seems_for(file.layers),
+        say("lora.unusable", name=file.name),
+        {say("lora.whole"): whole, say("lora.broken"): broken},
+        guess(file.layers),
     )
     tensors = {layer: (pair["A"], pair["B"]) for layer, pair in found.items()}
     return Lora(file, strength, hashlib.sha256(data).hexdigest(), tensors)
@@ -92,10 +93,11 @@ def require_fit(network: nn.Module, file: LoraFile) -> None:
                 misshapen.append(f"{name} is {list(made)} in the file, {list(needed)} in the network")
     here, there = seems_for(weights), seems_for(file.layers)
     kind = type(network).__name__
+    same = here == there and there is not None
     refuse(
-        f"The LoRA {file.name} does not fit this network, {kind} ({len(file.layers)} layers in the file)",
-        {"layers that it does not have": unknown, "layers of another shape": misshapen},
-        f"another {kind}, with other sizes or parts" if here == there and there is not None else there,
+        say("lora.misfit", name=file.name, kind=kind, count=len(file.layers)),
+        {say("lora.unknown"): unknown, say("lora.misshapen"): misshapen},
+        say("lora.for.other", kind=kind) if same else guess(file.layers),
     )
 
 

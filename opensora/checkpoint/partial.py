@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from opensora.checkpoint import errors
+from opensora.sentences import say
 
 SUFFIX = ".opensora-part"
 LOCK = ".opensora-download.lock"
@@ -92,10 +93,7 @@ def alone(folder: Path, repo_id: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise errors.BusyError(
-            f"{repo_id} is being downloaded by another program on this machine. Wait until that has finished, or stop "
-            "it; what has come is kept."
-        ) from None
+        raise errors.BusyError(say("hub.busy", repo=repo_id)) from None
     try:
         yield
     finally:

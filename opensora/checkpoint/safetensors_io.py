@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from opensora.checkpoint.identity import identify, read_header, require, weight_files
 from opensora.checkpoint.layout import INDEX_SUFFIX, shards
+from opensora.sentences import say
 
 SHOWN = 8
 """Names listed of each kind in an error; the rest is counted."""
@@ -198,4 +199,5 @@ def listed(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
     names = list(names)
     rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    first = ", ".join(names[:SHOWN])
+    return say("list.more", first=first, rest=rest) if rest > 0 else first

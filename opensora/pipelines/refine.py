@@ -14,6 +14,7 @@ from typing import Literal
 from opensora.models.text.prompts import merge_prompt, split_prompt
 from opensora.pipelines import refine_endpoint, refine_local
 from opensora.pipelines.errors import RefineError
+from opensora.sentences import named, say
 
 __all__ = ["Kind", "RefineError", "Refined", "configured", "dynamic_motion", "improved", "refine"]
 
@@ -85,17 +86,17 @@ def refine(prompt: str, *, kind: Kind = "video") -> str:
             nothing that can be used. The message names no key and no path.
     """
     if not prompt.strip():
-        raise RefineError("The prompt is empty; write some words first.")
+        raise RefineError(say("refine.none"))
     if re.search("[\0\ud800-\udfff]", prompt):
-        raise RefineError("The prompt holds characters that are no text; type it again.")
+        raise RefineError(say("text.odd", field=named("prompt")))
     if len(prompt) > MAX_LENGTH:
-        raise RefineError(f"The prompt has {len(prompt)} characters; at most {MAX_LENGTH} can be refined.")
+        raise RefineError(say("refine.long", count=len(prompt), most=MAX_LENGTH))
     try:
         texts, starts = split_prompt(prompt.strip()) if kind == "video" else ([prompt.strip()], None)
     except ValueError as error:
         raise RefineError(str(error)) from None
     if len(texts) > MAX_PARTS:
-        raise RefineError(f"The prompt has {len(texts)} texts; at most {MAX_PARTS} can be refined.")
+        raise RefineError(say("refine.parts", count=len(texts), most=MAX_PARTS))
     read = _digit if kind == "motion" else _plain
     return merge_prompt([read(answer) for answer in _ask(SYSTEM[kind], texts)], starts)
 
@@ -105,7 +106,7 @@ def improved(prompt: str) -> Refined:
     try:
         return Refined(refine(prompt))
     except RefineError as error:
-        return Refined(prompt, f"The prompt was left as it is. {error}")
+        return Refined(prompt, say("refine.kept", why=str(error)))
 
 
 def dynamic_motion(prompt: str) -> tuple[int, str]:
@@ -113,8 +114,8 @@ def dynamic_motion(prompt: str) -> tuple[int, str]:
     try:
         score = int(refine(prompt, kind="motion"))
     except RefineError as error:
-        return DEFAULT_MOTION, f"The motion score is {DEFAULT_MOTION}, because none was had for the text. {error}"
-    return score, f"The motion score {score} was chosen for the text."
+        return DEFAULT_MOTION, say("motion.usual", score=DEFAULT_MOTION, why=str(error))
+    return score, say("motion.chosen", score=score)
 
 
 def _ask(system: str, texts: list[str]) -> list[str]:
@@ -123,10 +124,7 @@ def _ask(system: str, texts: list[str]) -> list[str]:
         return refine_local.ask(Path(folder), system, texts)
     endpoint = refine_endpoint.from_environment()
     if endpoint is None:
-        raise RefineError(
-            "No language model is set up: set OPENAI_API_KEY or OPENAI_BASE_URL for an endpoint, or OPENSORA_REFINER "
-            "to the folder of a local model."
-        )
+        raise RefineError(say("refine.unset"))
     return refine_endpoint.ask(endpoint, system, texts)
 
 
@@ -141,16 +139,16 @@ def _plain(answer: str) -> str:
         if len(text) > 1 and (text[0], text[-1]) == tuple(pair):
             text = text[1:-1].strip()
     if len(text) > MAX_LENGTH:
-        raise RefineError(f"The language model wrote {len(text)} characters; at most {MAX_LENGTH} are taken.")
+        raise RefineError(say("refine.wrote", count=len(text), most=MAX_LENGTH))
     if not any(character.isalpha() for character in text) or "<think>" in text or not _is_text(text):
-        raise RefineError("The language model gave no words that could be a prompt; try again, or another model.")
+        raise RefineError(say("refine.words"))
     return text
 
 
 def _digit(answer: str) -> str:
     match = re.fullmatch(r"\D*([1-7])(?:\s*/\s*7)?\D*", _THOUGHTS.sub(" ", answer))
     if match is None:
-        raise RefineError("The language model gave no number from 1 to 7; try again, or another model.")
+        raise RefineError(say("refine.number"))
     return match[1]
 
 

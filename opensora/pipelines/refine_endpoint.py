@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opensora.pipelines.errors import RefineError
+from opensora.sentences import say
 
 if TYPE_CHECKING:
     import httpx
@@ -47,9 +48,9 @@ class Endpoint:
         except ValueError:
             good = False
         if not good or not self.url.isprintable():
-            raise RefineError("OPENAI_BASE_URL is no address such as http://localhost:8000/v1, without a user in it.")
+            raise RefineError(say("endpoint.url"))
         if not (self.key.isascii() and self.key.isprintable()):
-            raise RefineError("OPENAI_API_KEY holds characters that no key has; copy it again.")
+            raise RefineError(say("endpoint.key.odd"))
 
 
 def from_environment() -> Endpoint | None:
@@ -87,15 +88,15 @@ async def _ask(endpoint: Endpoint, system: str, texts: list[str]) -> list[str]:
     except httpx.ConnectTimeout:
         raise _unreachable() from None
     except (TimeoutError, httpx.TimeoutException):
-        raise RefineError(f"The endpoint did not answer within {TOTAL_SECONDS:g} seconds; try again later.") from None
+        raise RefineError(say("endpoint.late", seconds=f"{TOTAL_SECONDS:g}")) from None
     except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol):
         raise _unreachable() from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise RefineError(f"The endpoint's answer broke off or is no HTTP ({type(error).__name__}).") from None
+        raise RefineError(say("endpoint.broke", kind=type(error).__name__)) from None
 
 
 def _unreachable() -> RefineError:
-    return RefineError("The endpoint cannot be reached; check OPENAI_BASE_URL and that the server runs.")
+    return RefineError(say("endpoint.away"))
 
 
 async def _answer(client: "httpx.AsyncClient", endpoint: Endpoint, system: str, text: str) -> str:
@@ -115,7 +116,7 @@ async def _answer(client: "httpx.AsyncClient", endpoint: Endpoint, system: str, 
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if not isinstance(content, str):
-        raise RefineError("The endpoint's answer is no chat completion; OPENAI_BASE_URL mostly ends in /v1.")
+        raise RefineError(say("endpoint.other"))
     return content
 
 
@@ -126,15 +127,15 @@ async def _post(client: "httpx.AsyncClient", url: str, body: dict[str, Any]) -> 
         async for chunk in response.aiter_bytes():
             data += chunk
             if len(data) > MAX_BYTES:
-                raise RefineError(f"The endpoint's answer has more than {MAX_BYTES // 1024} kB; that is no prompt.")
+                raise RefineError(say("endpoint.large", most=MAX_BYTES // 1024))
     return response.status_code, bytes(data)
 
 
 def _refused(status: int) -> RefineError:
     if status in (401, 403):
-        return RefineError(f"The endpoint does not accept the key ({status}); check OPENAI_API_KEY.")
+        return RefineError(say("endpoint.key", status=status))
     if status == 404:
-        return RefineError("The endpoint has no such address or model (404); check OPENAI_BASE_URL and OPENAI_MODEL.")
+        return RefineError(say("endpoint.none"))
     if status == 429:
-        return RefineError("The endpoint asks to slow down, or the account is used up (429); try again later.")
-    return RefineError(f"The endpoint answered {status}; try again later.")
+        return RefineError(say("endpoint.slow"))
+    return RefineError(say("endpoint.status", status=status))

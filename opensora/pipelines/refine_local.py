@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora.pipelines.errors import RefineError
+from opensora.sentences import say
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def ask(folder: Path, system: str, texts: list[str]) -> list[str]:
         RefineError: there is no model, it cannot be loaded, or it failed; the message names no path.
     """
     if not (folder / "config.json").is_file():
-        raise RefineError("OPENSORA_REFINER is not the folder of a language model: it has no config.json.")
+        raise RefineError(say("refine.folder"))
     with _ALONE:
         try:
             model, tokenizer = _load(folder)
@@ -39,7 +40,7 @@ def ask(folder: Path, system: str, texts: list[str]) -> list[str]:
         except Exception as error:  # files of others, read and run by transformers, fail in every way
             log.debug("the local language model failed", exc_info=True)
             kind = type(error).__name__
-            raise RefineError(f"The local language model cannot be used ({kind}); try another model.") from None
+            raise RefineError(say("refine.local", kind=kind)) from None
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from opensora.jobs.queue import JobQueue
 from opensora.server import kept_secrets
 from opensora.server.errors import ApiError
 from opensora.server.guard import Guard
-from opensora.server.login import login_router
+from opensora.server.login import Tell, in_english, login_router
 from opensora.server.mcp_tools import McpTools
 from opensora.server.metrics import CountRequests, Metrics
 from opensora.server.rates import RateLimits
@@ -40,7 +40,12 @@ WEBHOOKS = ".webhooks"
 
 
 def create_server(
-    queue: JobQueue, settings: ServerSettings, closed: re.Pattern[str] | None = None, *, made_here: bool = True
+    queue: JobQueue,
+    settings: ServerSettings,
+    closed: re.Pattern[str] | None = None,
+    *,
+    made_here: bool = True,
+    tell: Tell = in_english,
 ) -> tuple[FastAPI, Videos]:
     """The application without the page, and the programs' jobs.
 
@@ -49,6 +54,7 @@ def create_server(
         settings: who reaches the server, and how.
         closed: paths of the page's library that nobody may ask.
         made_here: whether all clips are made on this machine, so that its memory decides what is taken.
+        tell: says sentences in the language of a browser, for the page where people log in.
 
     Raises:
         ValueError: the server's own secrets or the users file are damaged.
@@ -79,7 +85,7 @@ def create_server(
     )
     app.include_router(rest_router(videos, settings.rates))
     app.include_router(loras_router())
-    app.include_router(login_router(sessions))
+    app.include_router(login_router(sessions, tell))
     app.router.routes.append(Route("/mcp", tools, include_in_schema=False))
     _add_health(app, queue, metrics)
     _add_docs(app)

@@ -1,15 +1,20 @@
 """The page where people log in: one form, no scripts."""
 
 import html
+from collections.abc import Callable
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from opensora.sentences import say
 from opensora.server.errors import ApiError
 from opensora.server.sessions import COOKIE, DAYS, Sessions
 
+Tell = Callable[[str, str | None], str]
+"""A sentence in the language that a browser likes best, by its ``Accept-Language`` header."""
+
 _PAGE = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -30,29 +35,75 @@ button {{ margin-top: 1rem; border: 0; background: #4338ca; color: #fff; cursor:
 </html>"""
 _FORM = """{problem}<form method="post" action="/login">
 <input type="hidden" name="next" value="{next}">
-<label for="name">Name</label>
+<label for="name">{name}</label>
 <input id="name" name="name" autocomplete="username" required autofocus>
-<label for="password">Password</label>
+<label for="password">{password}</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required>
-<button>Log in</button></form>"""
-_LOGGED_IN = """<p>You are logged in as {name}.</p><p><a href="/">Go to the page</a></p>
-<form method="post" action="/logout"><button>Log out</button></form>"""
-_NO_LOGIN = """<p>This server has no login. <a href="/">Go to the page</a></p>"""
-WRONG = "The name or the password is wrong."
+<button>{do}</button></form>"""
+_LOGGED_IN = """<p>{told}</p><p><a href="/">{page}</a></p>
+<form method="post" action="/logout"><button>{leave}</button></form>"""
+_NO_LOGIN = """<p>{told} <a href="/">{page}</a></p>"""
 
 
-def login_router(sessions: Sessions) -> APIRouter:
-    """``/login`` and ``/logout``."""
+def in_english(text: str, _: str | None) -> str:
+    """The sentence itself."""
+    return text
+
+
+class Pages:
+    """The forms of the page in the language of a browser.
+
+    Args:
+        tell: says sentences in it.
+        accept: its ``Accept-Language`` header.
+    """
+
+    def __init__(self, tell: Tell, accept: str | None) -> None:
+        self._tell, self._accept = tell, accept
+
+    def __call__(self, code: str, **values: str) -> str:
+        """A sentence, as HTML."""
+        return html.escape(self._tell(say(code, **values), self._accept))
+
+    def ask(self, next: str, wrong: bool = False, status: int = 200) -> HTMLResponse:
+        """Name and password."""
+        problem = f'<p role="alert">{self("login.wrong")}</p>' if wrong else ""
+        words = {"name": self("login.name"), "password": self("login.password"), "do": self("login.do")}
+        return self._answer(_FORM.format(problem=problem, next=html.escape(local_path(next)), **words), status)
+
+    def inside(self, name: str) -> HTMLResponse:
+        """Who is logged in, and the way out."""
+        told, page = self("login.in", name=name), self("login.page")
+        return self._answer(_LOGGED_IN.format(told=told, page=page, leave=self("login.leave")))
+
+    def no_login(self) -> HTMLResponse:
+        """Nobody has to log in."""
+        return self._answer(_NO_LOGIN.format(told=self("login.none"), page=self("login.page")))
+
+    def _answer(self, content: str, status: int = 200) -> HTMLResponse:
+        page = _PAGE.format(content=content, language=self("login.language"))
+        return HTMLResponse(page, status, {"Cache-Control": "no-store", "Vary": "Accept-Language"})
+
+
+def login_router(sessions: Sessions, tell: Tell = in_english) -> APIRouter:
+    """``/login`` and ``/logout``.
+
+    Args:
+        tell: says sentences in the language of a browser.
+    """
     router = APIRouter(include_in_schema=False)
+
+    def form(request: Request) -> Pages:
+        return Pages(tell, request.headers.get("accept-language"))
 
     @router.get("/login")
     def page(request: Request, next: str = "/") -> HTMLResponse:
         identity = request.state.identity
         if sessions.users is None:
-            return _answer(_NO_LOGIN)
+            return form(request).no_login()
         if identity is not None:
-            return _answer(_LOGGED_IN.format(name=html.escape(identity.user or "")))
-        return _answer(_form(next))
+            return form(request).inside(identity.user or "")
+        return form(request).ask(next)
 
     @router.post("/login")
     def log_in(
@@ -63,7 +114,7 @@ def login_router(sessions: Sessions) -> APIRouter:
     ) -> Response:
         user = None if sessions.users is None else sessions.users.by_password(name, password)
         if user is None:
-            return _answer(_form(next, WRONG), 401)
+            return form(request).ask(next, wrong=True, status=401)
         answer = RedirectResponse(local_path(next), 303)
         answer.set_cookie(
             COOKIE,
@@ -93,12 +144,3 @@ def local_path(target: str) -> str:
     if not target.startswith("/") or target.startswith("//") or "\\" in target or not target.isprintable():
         return "/"
     return target
-
-
-def _form(next: str, problem: str = "") -> str:
-    said = f'<p role="alert">{html.escape(problem)}</p>' if problem else ""
-    return _FORM.format(problem=said, next=html.escape(local_path(next)))
-
-
-def _answer(content: str, status: int = 200) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(content=content), status, {"Cache-Control": "no-store"})

@@ -8,6 +8,7 @@ from opensora.jobs.queue import JobQueue, JobState
 from opensora.models import zoo
 from opensora.pipelines import self_test
 from opensora.pipelines.self_test import LEAST, Finding, Verdict
+from opensora.sentences import say
 from opensora.ui.model_downloads import Downloads
 from opensora.ui.room import Room
 from opensora.ui.words import Words
@@ -47,7 +48,7 @@ class Checks:
         except ValueError as error:
             verdict = str(error)
         except OSError as error:
-            verdict = f"The files cannot be read: {error.strerror}."
+            verdict = say("files.unread", reason=f"{error.strerror}")
         with self._lock:
             self._verdicts[name] = verdict
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from opensora.checkpoint import errors, hub
 from opensora.models import zoo
 from opensora.models.presets import Component
+from opensora.sentences import say
 
 WINDOW = 20.0
 """Seconds over which the speed is measured."""
@@ -146,7 +147,7 @@ class Downloads:
         except ValueError as refused:
             phase, error = Phase.FAILED, str(refused)
         except OSError as failed:
-            phase, error = Phase.FAILED, f"The files cannot be written or read: {failed.strerror}."
+            phase, error = Phase.FAILED, say("files.failed", reason=f"{failed.strerror}")
         with self._lock:
             cancelled = work.wish == "cancel" and phase is not Phase.DONE
             work.phase, work.error, work.wish = phase, error, ""

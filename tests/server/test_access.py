@@ -3,14 +3,18 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from serving import PASSWORD, Running, serving
 
-from opensora.server.login import local_path
+from opensora.server.login import local_path, login_router
 from opensora.server.rates import network
 from opensora.server.settings import Rates, ServerSettings
+from opensora.ui.words import told
 
 QUICK = {"prompt": "a red ball", "length": "17f"}
 
@@ -199,3 +203,15 @@ def test_numbers_for_prometheus_name_no_person_and_no_prompt(guarded: Running) -
 def test_settings_that_cannot_be_are_sentences(tmp_path: Path, more: dict, part: str) -> None:
     with pytest.raises(ValueError, match=re.escape(part)):
         ServerSettings(tmp_path, **{k: Rates(**v) if k == "rates" else v for k, v in more.items()})
+
+
+def test_the_login_speaks_the_language_of_the_browser(tmp_path: Path) -> None:
+    sessions = SimpleNamespace(users=SimpleNamespace(by_password=lambda name, password: None))
+    app = FastAPI()
+    app.include_router(login_router(sessions, told))  # type: ignore[arg-type]  # no more is asked of sessions here
+    client = TestClient(app)
+    answer = client.post("/login", data={"name": "ann", "password": "x"}, headers={"Accept-Language": "ko-KR,ko"})
+    assert answer.status_code == 401 and 'lang="ko"' in answer.text and "비밀번호" in answer.text
+    assert '<p role="alert">이름 또는 비밀번호가 틀렸습니다.</p>' in answer.text and "password is" not in answer.text
+    english = client.post("/login", data={"name": "ann"}, headers={"Accept-Language": "fr"})
+    assert 'lang="en"' in english.text and "The name or the password is wrong." in english.text

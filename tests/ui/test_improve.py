@@ -1,5 +1,6 @@
 """The button that has the prompt written anew: only where a language model is set up, and never a lost prompt."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from opensora.ui.layout import create_demo
 from opensora.ui.words import ENGLISH
 
 SKIP = {"__type__": "update"}
+
+
+def words_of_html(html: str) -> str:
+    """What is read of it."""
+    return re.sub("<[^>]*>", " ", html)
 
 
 @pytest.fixture
@@ -59,6 +65,8 @@ def test_a_failure_leaves_the_prompt_and_says_why_without_secrets(chat: Chat, pr
     text, before, undo, note = improve.improve(None, prompt)
     assert (text, before, undo["visible"]) == (SKIP, SKIP, False)
     assert "role='alert'" in note and "sk-secret" not in note and "127.0.0.1" not in note
+    korean = improve.improve({"owner": "me", "language": "ko"}, prompt)[-1]
+    assert "프롬프트는 그대로 두었습니다." in korean and not re.search("[a-z]{3,} [a-z]{2,} ", words_of_html(korean))
 
 
 def test_nothing_can_be_typed_over_while_the_model_writes() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+from opensora.sentences import say
+
 Wording = Literal["v1.3", "v1.2"]
 
 MOTION_WORDS: dict[int, str] = {
@@ -132,16 +134,14 @@ def split_prompt(prompt: str) -> tuple[list[str], list[int] | None]:
 def _parts(prompt: str) -> tuple[list[str], list[int]]:
     pieces = prompt.split("|")[1:]
     if len(pieces) % 2:
-        raise ValueError(f"The prompt {_short(prompt)} has a | without its partner; write |0| text |1| text ...")
+        raise ValueError(say("segments.lone", prompt=_short(prompt)))
     starts = []
     for piece in pieces[::2]:
         if not re.fullmatch(r"\s*[0-9]{1,9}\s*", piece):
-            raise ValueError(
-                f"|{piece[:20]}| in the prompt {_short(prompt)} is no segment; write |0| text |1| text ..."
-            )
+            raise ValueError(say("segments.odd", piece=piece[:20], prompt=_short(prompt)))
         starts.append(int(piece))
     if any(later <= earlier for earlier, later in pairwise(starts)):
-        raise ValueError(f"The segments in the prompt {_short(prompt)} do not ascend; write |0| text |1| text ...")
+        raise ValueError(say("segments.order", prompt=_short(prompt)))
     return pieces[1::2], starts
 
 

@@ -64,6 +64,15 @@ def preferred(accept: str | None) -> str:
     return known[0] if known else ENGLISH.code
 
 
+def told(text: str, accept: str | None) -> str:
+    """A sentence in the language that a browser likes best.
+
+    Args:
+        accept: its ``Accept-Language`` header.
+    """
+    return LANGUAGES[preferred(accept)].tell(text)
+
+
 def of(code: object) -> Words:
     """The texts of a language; English for one that there is not."""
     return LANGUAGES.get(code, ENGLISH) if isinstance(code, str) else ENGLISH

@@ -35,7 +35,7 @@ def main() -> None:
             importlib.import_module(name)
             count += 1
         except ModuleNotFoundError as error:
-            if error.name not in ("colossalai", "spaces", "tensorboard", "bitsandbytes"):
+            if error.name not in ("colossalai", "spaces", "bitsandbytes"):
                 failed[name] = str(error)
     from opensora.datasets.confined_worker import confine
 

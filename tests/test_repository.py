@@ -37,6 +37,14 @@ def test_pins_are_those_of_the_ranges(file: str, ranges: list[str]) -> None:
     assert {name for name, version in pinned.items() if version not in wanted[name]} == set()
 
 
+def test_every_extra_is_of_packages_that_the_code_names() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "opensora").rglob("*.py"))
+    extras = {name: wanted for name, wanted in PROJECT["optional-dependencies"].items() if name != "dev"}
+    assert set(extras) == {"space", "s3", "quantize"}
+    for package in (Requirement(text).name for wanted in extras.values() for text in wanted):
+        assert re.search(rf"\b{re.escape(package)}\b", code), package
+
+
 def test_the_container_serves_the_page_as_somebody_else_than_root() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     words = re.sub(r"\\\n\s*", "", text)

@@ -79,6 +79,7 @@ element.addEventListener('click', event => {
 });
 
 // Two clips side by side play, stop and move together; media events do not bubble, but they can be caught on the way.
+// They come late: one that tells of a state that is over would set the clips to stop and start each other for ever.
 for (const kind of ['play', 'pause', 'seeked', 'ratechange']) {
   element.addEventListener(kind, event => {
     const pair = event.target.closest?.('[data-together]');
@@ -87,8 +88,8 @@ for (const kind of ['play', 'pause', 'seeked', 'ratechange']) {
       if (other === event.target) continue;
       if (Math.abs(other.currentTime - event.target.currentTime) > 0.03) other.currentTime = event.target.currentTime;
       if (other.playbackRate !== event.target.playbackRate) other.playbackRate = event.target.playbackRate;
-      if (kind === 'play' && other.paused) other.play();
-      if (kind === 'pause' && !other.paused) other.pause();
+      if (kind === 'play' && !event.target.paused && other.paused) other.play().catch(() => {}); // stopped meanwhile
+      if (kind === 'pause' && event.target.paused && !other.paused) other.pause();
     }
   }, true);
 }

@@ -116,7 +116,9 @@ def _summary(result: "GenerationResult", files: list[Path]) -> list[str]:
     """What was made."""
     frames, height, width, _ = result.frames.shape
     length = "picture" if frames == 1 else f"{frames} frames, {result.fps:g} fps ({frames / result.fps:.2f} s)"
-    lines = [f"{file}  {width}×{height}, {length}, seed {seed}" for file, seed in zip(files, result.seeds, strict=True)]
+    clips, more = files[: len(result.seeds)], files[len(result.seeds) :]
+    lines = [f"{file}  {width}×{height}, {length}, seed {seed}" for file, seed in zip(clips, result.seeds, strict=True)]
+    lines += [f"{file}  {width}×{height}, the picture that was painted first" for file in more]
     timings = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in result.timings.items())
     return [*lines, *result.notes, f"It took {duration(sum(result.timings.values()))}: {timings}."]
 

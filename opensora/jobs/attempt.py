@@ -34,6 +34,7 @@ from opensora.pipelines.result import (
     GenerationResult,
     Progress,
     SaveError,
+    role_of,
 )
 from opensora.sentences import pack, say, stage_named
 
@@ -238,7 +239,9 @@ def _published(
         for file in files:
             sync(file)
         outcome = _ended(JobState.DONE, reports) | {
-            "files": [{"name": f.name, "sha256": sha256(f), "bytes": f.stat().st_size} for f in files],
+            "files": [
+                {"name": f.name, "role": role_of(f), "sha256": sha256(f), "bytes": f.stat().st_size} for f in files
+            ],
             "lease": lease,
             "worker": at.worker,
             "settings": result.settings,

@@ -116,8 +116,8 @@ def _different_entries(name: str, before: dict[str, Any], now: dict[str, Any]) -
 def _file_of(result: GenerationResult, picture: bool) -> bytes:
     """The bytes of the file that a result is written to."""
     with tempfile.TemporaryDirectory(prefix="opensora-again-") as folder:
-        (file,) = result.save(Path(folder) / "clip")
-        return (Path(folder) / "clip-picture.png" if picture else file).read_bytes()
+        files = result.save(Path(folder) / "clip")
+        return files[-1 if picture else 0].read_bytes()
 
 
 def _distance(file: Path, made: np.ndarray, fps: float) -> list[str]:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 import numpy as np
@@ -111,9 +111,9 @@ class GenerationResult:
     def save(self, path: str | Path) -> list[Path]:
         """Write every clip as MP4, or as PNG where it is one frame, with its settings inside; returns the files.
 
-        A missing suffix is added and missing folders are made. Several clips get ``-1``, ``-2`` … after the name, and a
-        picture that was painted first stands beside them as ``-picture.png``. An existing file is replaced, and stays
-        as it was if writing fails.
+        A missing suffix is added and missing folders are made. Several clips get ``-1``, ``-2`` … after the name. A
+        picture that was painted first is the last file, ``-picture.png``, see :func:`role_of`. An existing file is
+        replaced, and stays as it was if writing fails.
 
         Raises:
             ValueError: the suffix is of another format.
@@ -134,7 +134,8 @@ class GenerationResult:
                 files.append(file)
             if self.picture is not None:
                 told = self.metadata(self.seed) | {"shows": PICTURE, "pixels_sha256": pixels_sha256(self.picture)}
-                write_png(stem.with_name(f"{stem.name}-picture.png"), self.picture, told)
+                files.append(stem.with_name(stem.name + _PICTURE_END))
+                write_png(files[-1], self.picture, told)
         return files
 
     def metadata(self, seed: int) -> dict[str, Any]:
@@ -161,6 +162,14 @@ def pixels_sha256(frames: np.ndarray) -> str:
     """Hash of uint8 frames and of their shape."""
     digest = hashlib.sha256(repr(frames.shape).encode())
     digest.update(np.ascontiguousarray(frames).data)
+_PICTURE_END = "-picture.png"
+
+
+def role_of(file: Path) -> Literal["clip", "picture"]:
+    """What a file of a result is: one of the clips (or pictures) that were asked for, or the picture painted first."""
+    return "picture" if file.name.endswith(_PICTURE_END) else "clip"
+
+
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ from opensora.jobs.queue import JobQueue, JobState, JobView, QueueFull
 from opensora.jobs.record import Priority
 from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError, shown
+from opensora.pipelines.result import role_of
 from opensora.server import fields
 from opensora.server.errors import ApiError
 from opensora.server.room import Doorkeeper

@@ -13,6 +13,7 @@ from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.models import zoo
 from opensora.pipelines.request import parse_length
 from opensora.ui import choices, fields
+from opensora.pipelines.result import role_of
 from opensora.ui.browser import Browser, owner_of, words_of
 from opensora.ui.choices import FPS
 from opensora.ui.fields import FIELDS
@@ -70,7 +71,8 @@ def went_on(view: JobView, act: str, time: float, number: int) -> dict[str, Any]
     offer = choices.offer(values["model"])
     if values["length"] in ("1f", 1):
         values["length"] = offer.length
-    file = view.files[number if 0 <= number < len(view.files) else 0]
+    clips = [file for file in view.files if role_of(file) == "clip"]
+    file = clips[number if 0 <= number < len(clips) else 0]
     if act == "extend":
         values["reference_video"] = _copied(file)
         if parse_length(values["length"], FPS) <= CLIP_GIVEN:  # nothing would be left to make

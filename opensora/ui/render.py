@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from opensora.jobs.queue import JobState, JobView
+from opensora.pipelines.result import role_of
 from opensora.ui import again, picture, said
 from opensora.ui.said import button, facts, problem, seconds
 from opensora.ui.words import Words
@@ -194,12 +195,14 @@ def _forms(w: Words, view: JobView) -> str:
 
 
 def player(w: Words, job_id: str, file: Path, shape: tuple[int, int], plain: bool = False) -> str:
-    """A video or picture.
+    """A video or picture; that which was painted before a clip says so.
 
     Args:
         plain: without controls.
     """
     url = f"files/{job_id}/{file.name}"
+    if role_of(file) == "picture":
+        return f"<p class='os-faint'>{w('picture')}</p>" + screen(f"<img src='{url}' alt='{w('picture')}'>", shape)
     if file.suffix == ".png":
         return screen(f"<img src='{url}' alt='{w('image.alt')}'>", shape)
     still = f"posters/{job_id}/{file.name}"

@@ -109,10 +109,13 @@ def sample(request: GenerationRequest, folder: Path, group: Group) -> None:
         result = generate(request, on_progress=bar, cancel=cancel, group=group)
     frames, height, width, _ = result.frames.shape
     files = result.save(folder / f"sample_{next_number(folder):04d}")
-    for file, used in zip(files, result.seeds, strict=True):
+    clips, more = files[: len(result.seeds)], files[len(result.seeds) :]
+    for file, used in zip(clips, result.seeds, strict=True):
         length = "picture" if frames == 1 else f"{frames} frames, {result.fps:g} fps"
         typer.echo(f"{file}  {width}×{height}, {length}, seed {used}")
     for note in result.notes:
+    for file in more:
+        typer.echo(f"{file}  {width}×{height}, the picture that was painted first")
         typer.echo(note)
     typer.echo(f"It took {duration(sum(result.timings.values()))}.")
 

@@ -10,6 +10,8 @@ from pipelines.bundles import fill
 from torch import nn
 
 from opensora.checkpoint import safetensors_io
+from opensora.models.autoencoder_2d.autoencoder import AutoEncoder
+from opensora.models.autoencoder_2d.config import AutoEncoderConfig
 from opensora.models.mmdit.config import MMDiTConfig
 from opensora.models.mmdit.mmdit import MMDiT
 from opensora.models.vae_hunyuan.config import HunyuanVAEConfig
@@ -28,6 +30,10 @@ MMDIT = MMDiTConfig(
 VAE = HunyuanVAEConfig(
     latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2, scale_factor=1.0
 )
+FLUX = MMDiTConfig(
+    **{**asdict(MMDIT), "guidance_embed": True, "cond_embed": False, "fused_qkv": True, "use_liger_rope": False}
+)
+FLUX_VAE = AutoEncoderConfig(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=1, z_channels=4)
 CARD = {
     "name": "random-2.0",
     "family": "2.0",
@@ -58,4 +64,18 @@ def write_bundle(folder: Path, seed: int = 0, **card: object) -> Path:
     write_t5(folder / "t5")
     write_clip(folder / "clip")
     (folder / "bundle.json").write_text(json.dumps({**CARD, **card}))
+    return folder
+
+
+def write_flux(folder: Path) -> Path:
+    """Write a bundle of tiny networks of FLUX.1's kind, which paints first pictures; returns its folder."""
+    write_bundle(folder, family="flux", name="random-flux", modes=["t2i"], frames=[1], cond_types=["i2v_head"])
+    networks: tuple[tuple[str, nn.Module, dict[str, object]], ...] = (
+        ("stdit", MMDiT(FLUX), asdict(FLUX)),
+        ("vae", AutoEncoder(FLUX_VAE), asdict(FLUX_VAE)),
+    )
+    for seed, (name, network, config) in enumerate(networks):
+        fill(network, seed, 1.5)
+        (folder / name / "config.json").write_text(json.dumps(config))
+        safetensors_io.save(network, folder / name / "model.safetensors", {"role": name})
     return folder

@@ -1,29 +1,22 @@
 """Generation 2.0 from a request to frames, with tiny networks of random weights."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pipelines.bundles import fill
-from pipelines.bundles_v2 import MMDIT, write_bundle
-from torch import Tensor, nn
+from pipelines.bundles_v2 import write_bundle, write_flux
+from torch import Tensor
 
 from opensora import generate_video
-from opensora.checkpoint import safetensors_io
-from opensora.models.autoencoder_2d.autoencoder import AutoEncoder
-from opensora.models.autoencoder_2d.config import AutoEncoderConfig
-from opensora.models.mmdit.config import MMDiTConfig
-from opensora.models.mmdit.mmdit import MMDiT
+from opensora.datasets.image_io import load_image
 from opensora.pipelines.build import build_models, release_models
 from opensora.pipelines.families.v2 import V2
 from opensora.pipelines.preflight import estimate
 from opensora.pipelines.request import GenerationRequest, RequestError
-from opensora.pipelines.result import GenerationResult, Progress
+from opensora.pipelines.result import GenerationResult, Progress, role_of
 
 RED, BLUE = (np.full((120, 200, 3), colour, np.uint8) for colour in ((220, 30, 30), (20, 40, 220)))
 RED[30:60, 40:90], BLUE[50:80, 100:150] = 255, 0
@@ -163,22 +156,10 @@ def test_the_published_weights_are_offered_with_their_cost() -> None:
     assert 40e9 < cost.download_bytes < 60e9 and cost.bytes_memory > 40e9
 
 
-FLUX = MMDiTConfig(**{**asdict(MMDIT), "guidance_embed": True, "cond_embed": False, "fused_qkv": True,
-                      "use_liger_rope": False})  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of tiny networks of FLUX.1's kind."""
-    place = tmp_path_factory.mktemp("bundles") / "flux"
-    folder = write_bundle(place, family="flux", name="random-flux", modes=["t2i"], frames=[1], cond_types=["i2v_head"])
-    vae = AutoEncoderConfig(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=1, z_channels=4)
-    networks: tuple[tuple[str, nn.Module, Any], ...] = (("stdit", MMDiT(FLUX), FLUX), ("vae", AutoEncoder(vae), vae))
-    for seed, (name, network, config) in enumerate(networks):
-        fill(network, seed, 1.5)
-        (folder / name / "config.json").write_text(json.dumps(asdict(config)))
-        safetensors_io.save(network, folder / name / "model.safetensors", {"role": name})
-    return folder
+    return write_flux(tmp_path_factory.mktemp("bundles") / "flux")
 
 
 def test_pictures_of_flux(flux: Path) -> None:
@@ -205,7 +186,9 @@ def test_a_picture_is_painted_first_and_set_in_motion(
     assert torch.equal(video[:, :, :1], given)
     assert result.settings["picture_model"] == "random-flux" and result.settings["cond_type"] == "i2v_head"
     files = result.save(tmp_path / "clip")
-    assert [file.name for file in files] == ["clip.mp4"] and (tmp_path / "clip-picture.png").is_file()
+    assert [file.name for file in files] == ["clip.mp4", "clip-picture.png"]
+    assert [role_of(file) for file in files] == ["clip", "picture"]
+    assert np.array_equal(np.asarray(load_image(files[1])), result.picture)
     cost = estimate(GenerationRequest("a red ball", model=folder, picture_model=flux, length="5f", steps=2))
     alone = estimate(GenerationRequest("a red ball", model=folder, length="5f", steps=2))
     assert cost.seconds > alone.seconds and "picture" in cost.stages

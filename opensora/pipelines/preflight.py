@@ -72,19 +72,22 @@ class Work:
     dtype: torch.dtype
 
 
-def estimate(request: GenerationRequest) -> Cost:
+def estimate(request: GenerationRequest, processes: int = 1) -> Cost:
     """Time, memory and downloads of a request on this machine. Loads no network; quick after the first call.
+
+    Args:
+        processes: that make the clip together; what they took is remembered apart from what one takes alone.
 
     Raises:
         RequestError: the request cannot be served.
     """
     request = request.validated()
     if request.picture_model is not None:
-        return _two_models(request)
+        return _two_models(request, processes)
     bundle = request.bundle()
     _require_text_dtype(request)
     loras.require_for(request.loras, bundle)
-    work = count(request, bundle)
+    work = count(request, bundle, processes)
     amounts = {"sampling": work.sampling, "decoding": work.decoding}
     speeds = {stage: speed.speed(stage, work.key, work.device, work.dtype, amount) for stage, amount in amounts.items()}
     shape = shape_of(request, bundle)
@@ -114,12 +117,12 @@ def estimate(request: GenerationRequest) -> Cost:
     )
 
 
-def _two_models(request: GenerationRequest) -> Cost:
+def _two_models(request: GenerationRequest, processes: int) -> Cost:
     """What the picture and the video take, one after the other."""
     first = image_first.picture_request(request)
     height, width = request.size()
     second = image_first.motion_request(request, np.zeros((height, width, 3), np.uint8))
-    picture, video = estimate(first), estimate(second)
+    picture, video = estimate(first, processes), estimate(second, processes)
     return dataclasses.replace(
         video,
         seconds=picture.seconds + video.seconds,
@@ -135,8 +138,8 @@ def _two_models(request: GenerationRequest) -> Cost:
     )
 
 
-def count(request: GenerationRequest, bundle: Bundle) -> Work:
-    """Operations of a validated request.
+def count(request: GenerationRequest, bundle: Bundle, processes: int = 1) -> Work:
+    """Operations of a validated request, all that are done by so many processes together.
 
     Raises:
         RequestError: no such device or dtype, or weights whose configuration cannot be read.
@@ -148,14 +151,20 @@ def count(request: GenerationRequest, bundle: Bundle) -> Work:
         sampling=_readable(lambda: family.sampling_flops(bundle, shape, steps, given)),
         decoding=_readable(lambda: family.decoding_flops(bundle, shape)),
         loading=max(1.0, float(_weight_bytes(bundle))),
-        key=speed.speed_key(bundle.key, str(device), dtype_name(dtype), torch.get_num_threads()),
+        key=speed.speed_key(bundle.key, str(device), dtype_name(dtype), torch.get_num_threads(), processes),
         device=device,
         dtype=dtype,
     )
 
 
 def remember(
-    request: GenerationRequest, bundle: Bundle, timings: Mapping[str, float], offload: str, meter: Meter, loaded: bool
+    request: GenerationRequest,
+    bundle: Bundle,
+    timings: Mapping[str, float],
+    offload: str,
+    meter: Meter,
+    loaded: bool,
+    processes: int = 1,
 ) -> None:
     """Keep what a generation took, for the next estimate.
 
@@ -164,8 +173,9 @@ def remember(
         offload: which networks waited in main memory.
         meter: measured its memory.
         loaded: whether it loaded the networks.
+        processes: that made it together.
     """
-    work = count(request, bundle)
+    work = count(request, bundle, processes)
     speed.remember("sampling", work.key, work.sampling, timings.get("sampling", 0.0))
     speed.remember("decoding", work.key, work.decoding, timings.get("decoding", 0.0))
     if loaded:

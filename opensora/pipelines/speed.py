@@ -1,7 +1,8 @@
 """How fast this machine is: measured by every generation, guessed from a short product of matrices before the first.
 
-Measurements are kept in the user's cache folder, per network, device, dtype and number of threads: of every stage the
-last ones, as pairs of how much work it was and what it took. What it took is seconds, or bytes of memory.
+Measurements are kept in the user's cache folder, per network, device, dtype and number of threads, or of processes that
+make a clip together: of every stage the last ones, as pairs of how much work it was and what it took. What it took is
+seconds, or bytes of memory.
 """
 
 import hashlib
@@ -103,9 +104,15 @@ def remember(stage: str, key: str, work: float, took: float) -> None:
     remembered.write(FILE, known)
 
 
-def speed_key(bundle: str, device: str, dtype: str, threads: int) -> str:
-    """Name of what a measurement is for."""
-    return f"{hashlib.sha256(bundle.encode()).hexdigest()[:12]} {device} {dtype} {threads}"
+def speed_key(bundle: str, device: str, dtype: str, threads: int, processes: int = 1) -> str:
+    """Name of what a measurement is for.
+
+    Args:
+        processes: that make each clip together. Several divide the machine's processors, so their threads, which the
+            page's process cannot know, are left out.
+    """
+    shared = f"{threads}" if processes == 1 else f"of {processes} processes"
+    return f"{hashlib.sha256(bundle.encode()).hexdigest()[:12]} {device} {dtype} {shared}"
 
 
 def assume(device: str, products: float) -> None:

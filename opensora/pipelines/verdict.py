@@ -50,6 +50,8 @@ class Limits:
     """Duration."""
     output: Path = Path("outputs")
     """Folder that results are written to."""
+    processes: int = 1
+    """Processes that make each clip together."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def preflight(request: GenerationRequest, limits: Limits | None = None) -> Prefl
     """
     limits = limits or Limits()
     request = request.validated()
-    cost = estimate(request)
+    cost = estimate(request, limits.processes)
     device = choose_device(request.device)
     found = room(device)
     needed = _file_bytes(cost, request)

@@ -99,7 +99,8 @@ def generate(
     files = loras.load(request.loras, bundle)
     request, said = _with_motion(request)
     reporter = Reporter(on_progress, cancel, group)
-    cost = preflight.estimate(request)
+    processes = 1 if group is None else group.size
+    cost = preflight.estimate(request, processes)
     reporter.expect({name: cost.stages[name] for name in STAGES if name in cost.stages})
     with _turn(reporter), ExitStack() as while_made:
         meter = Meter(choose_device(request.device))
@@ -111,7 +112,7 @@ def generate(
             videos = _compute(request, bundle, models, reporter)
     if not lean and (group is None or group.first):  # a second try in less memory says nothing of the next first one
         at = models.config.plan.offload
-        preflight.remember(request, bundle, reporter.timings, at, meter, "loading" in cost.stages)
+        preflight.remember(request, bundle, reporter.timings, at, meter, "loading" in cost.stages, processes)
     result = _result(request, bundle, models, videos, reporter)
     return dataclasses.replace(result, settings=result.settings | loras.record(files), notes=[*said, *result.notes])
 

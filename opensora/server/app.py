@@ -64,7 +64,7 @@ def create_server(
     if sessions.users is not None:
         sessions.users.all()
     webhooks = _webhooks(queue, settings)
-    videos = Videos(queue, Doorkeeper(settings.output_dir, made_here), webhooks)
+    videos = Videos(queue, Doorkeeper(settings.output_dir, made_here, queue.processes), webhooks)
     metrics, tools = Metrics(queue), McpTools(videos)
 
     @asynccontextmanager

@@ -20,10 +20,11 @@ class Doorkeeper:
         output_dir: folder that results are written to.
         here: whether all clips are made on this machine; where others make some, its memory and disk say nothing about
             them, and only settings and missing weights are refused.
+        processes: that make each clip together.
     """
 
-    def __init__(self, output_dir: Path, here: bool = True) -> None:
-        self._output_dir, self._here = output_dir, here
+    def __init__(self, output_dir: Path, here: bool = True, processes: int = 1) -> None:
+        self._output_dir, self._here, self._processes = output_dir, here, processes
         self._searching = threading.Lock()
 
     def require(self, request: GenerationRequest) -> GenerationRequest:
@@ -43,7 +44,7 @@ class Doorkeeper:
     def _require_room(self, request: GenerationRequest) -> None:
         from opensora.pipelines.verdict import Limits, require
 
-        limits = Limits(output=self._output_dir)
+        limits = Limits(output=self._output_dir, processes=self._processes)
         try:
             require(request, limits)
         except RequestError as error:

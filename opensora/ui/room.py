@@ -29,6 +29,8 @@ class Room:
     here: bool = True
     """Whether all clips are made on this machine; where others make some, its memory and disk say nothing about them,
     and only settings and missing weights are refused."""
+    processes: int = 1
+    """Processes that make each clip together."""
 
     def require(self, request: GenerationRequest) -> GenerationRequest:
         """The request with everything checked.
@@ -55,7 +57,7 @@ class Room:
         from opensora.pipelines.verdict import preflight
 
         if not self.here:
-            return render.cost(w, estimate(request))
+            return render.cost(w, estimate(request, self.processes))
         return render.verdict(w, preflight(request, self._limits()))
 
     def fit(self, request: GenerationRequest) -> "Fit":
@@ -71,7 +73,7 @@ class Room:
     def _limits(self) -> "Limits":
         from opensora.pipelines.verdict import Limits
 
-        return Limits(output=self.output_dir)
+        return Limits(output=self.output_dir, processes=self.processes)
 
 
 def refused(w: Words, error: RequestError) -> str:

@@ -51,8 +51,10 @@ class Several:
             request = whole_request((prompt, *values[1:]))
             drafts = drafts_of(request, seeds)
             everything = grid_of(request, seeds, guidance, steps, motion)
-            one, full = estimate(drafts[0]).seconds_range, estimate(request).seconds_range
-            all_of = [sum(ends) for ends in zip(*(estimate(each).seconds_range for each in everything), strict=True)]
+            one, full, *each = (
+                estimate(r, self.room.processes).seconds_range for r in (drafts[0], request, *everything)
+            )
+            all_of = [sum(ends) for ends in zip(*each, strict=True)]
         except RequestError as error:
             return problem(w, str(error), "cost.refused")
         rows = [

@@ -81,7 +81,7 @@ def add_page(
         return Response(content, media_type="image/jpeg", headers=CACHE)
 
     _serve_examples(app)
-    demo = create_demo(queue, default_model, surroundings, Room(output_dir, made_here))
+    demo = create_demo(queue, default_model, surroundings, Room(output_dir, made_here, queue.processes))
     with demo:
         if programs is not None:
             add_named(*programs)

@@ -27,9 +27,11 @@ from opensora.jobs.queue import JobState
 from opensora.jobs.record import Record
 from opensora.jobs.storage import open_storage
 from opensora.jobs.store import sqlite
+from opensora.pipelines import speed
 from opensora.pipelines.build import release_models
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.lean import OutOfMemory
+from opensora.pipelines.preflight import count, estimate
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import Cancelled, GenerationError, Progress
 from opensora.pipelines.video import generate
@@ -77,9 +79,14 @@ def made(crew: Crew, request: GenerationRequest, told: Callable[[Progress], None
 def test_two_processes_make_the_clip_of_one_and_stay_for_the_next(crew: Crew) -> None:
     request = GenerationRequest("a red ball", length="1f", steps=2, seed=5, dtype="fp32").validated()
     told: list[Progress] = []
+    keys = [count(request, request.bundle(), processes).key for processes in (1, 2)]
     result = made(crew, request, told.append)
+    assert [speed.runs_of("sampling", key) for key in keys] == [0, 1]
     alone = generate(request)
     release_models()
+    for processes, timings in ((1, alone.timings), (2, result.timings)):
+        expected = estimate(request, processes).stages["sampling"]
+        assert expected == pytest.approx(timings["sampling"], rel=0.01), processes
     assert result.plan["processes"] == 2 and result.seeds == alone.seeds and result.settings == alone.settings
     assert np.abs(result.frames.astype(int) - alone.frames.astype(int)).max() <= 1
     sampling = [(progress.step, progress.total) for progress in told if progress.stage == "sampling"]

@@ -17,10 +17,11 @@ from opensora.models.vae_v13.vae import OpenSoraVAE_V1_3
 from opensora.pipelines import build, cost, speed
 from opensora.pipelines.cost import Shape
 from opensora.pipelines.parts import plan_parts
-from opensora.pipelines.preflight import Cost, estimate
+from opensora.pipelines.preflight import Cost, count, estimate
 from opensora.pipelines.reporter import Reporter
 from opensora.pipelines.request import GenerationRequest, RequestError
 from opensora.pipelines.result import Progress
+from opensora.pipelines.verdict import Limits, preflight
 from opensora.sampling.rectified_flow import RFLOW
 
 OWN = (17, 33)
@@ -91,6 +92,16 @@ def test_a_generation_measures_what_was_guessed(bundle_folder: Path) -> None:
     assert "loading" not in after.stages
     assert after.stages["sampling"] == pytest.approx(result.timings["sampling"], rel=0.01)
     assert after.seconds_range[0] < after.seconds < after.seconds_range[1]
+
+
+def test_what_processes_took_together_says_nothing_of_one_alone(bundle_folder: Path) -> None:
+    request = GenerationRequest("a red ball", model=bundle_folder, length="1f", steps=3).validated()
+    alone, together = (count(request, request.bundle(), processes) for processes in (1, 2))
+    speed.remember("sampling", alone.key, alone.sampling, 8.0)
+    speed.remember("sampling", together.key, together.sampling, 5.0)
+    assert estimate(request).stages["sampling"] == pytest.approx(8.0)
+    assert preflight(request, Limits(processes=2)).cost.stages["sampling"] == pytest.approx(5.0)
+    assert speed.runs_of("sampling", count(request, request.bundle(), 4).key) == 0
 
 
 def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_failure(

@@ -35,7 +35,6 @@ ENV PYTHONUNBUFFERED=1 \
     GRADIO_TEMP_DIR=/data/tmp \
     GRADIO_ANALYTICS_ENABLED=False \
     HF_HOME=/data/hf \
-    HF_XET_HIGH_PERFORMANCE=1 \
     XDG_CACHE_HOME=/data/cache \
     OPENSORA_OUTPUT_DIR=/data/outputs \
     OPENSORA_NO_LOGIN=1

@@ -5,6 +5,7 @@ Overrides are ``steps=20`` or, as users of Open-Sora write them, ``--steps 20``.
 """
 
 import csv
+import io
 import logging
 import re
 import secrets
@@ -113,9 +114,9 @@ def sample(request: GenerationRequest, folder: Path, group: Group) -> None:
     for file, used in zip(clips, result.seeds, strict=True):
         length = "picture" if frames == 1 else f"{frames} frames, {result.fps:g} fps"
         typer.echo(f"{file}  {width}×{height}, {length}, seed {used}")
-    for note in result.notes:
     for file in more:
         typer.echo(f"{file}  {width}×{height}, the picture that was painted first")
+    for note in result.notes:
         typer.echo(note)
     typer.echo(f"It took {duration(sum(result.timings.values()))}.")
 
@@ -144,26 +145,44 @@ def read_prompts(file: Path) -> list[Line]:
     in a column ``ref`` or ``reference_path``; rows without a prompt are left out.
 
     Raises:
-        ConfigError: no such file, no text in UTF-8, no such column, or no prompt in it.
+        ConfigError: no such file, no text in UTF-8, no such column, a row that does not fit the columns, or no prompt.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise ConfigError(f"The prompt file {file} cannot be read: {reason}.") from None
-    lines = [Line(line) for line in text.splitlines()]
-    if file.suffix.lower() == ".csv":
-        rows = csv.DictReader(text.splitlines())
-        names = rows.fieldnames or []
-        column = next((name for name in ("text", "prompt") if name in names), None)
-        if column is None:
-            raise ConfigError(f"{file} has the columns {', '.join(names)}; expected one named 'text'.")
-        given = next((name for name in REFERENCE_COLUMNS if name in names), None)
-        lines = [Line(row[column] or "", (row[given] or "").strip() or None if given else None) for row in rows]
+    lines = read_table(file, text) if file.suffix.lower() == ".csv" else [Line(line) for line in text.split("\n")]
     prompts = [Line(line.prompt.strip(), line.ref) for line in lines if line.prompt.strip()]
     if not prompts:
         raise ConfigError(f"There is no prompt in {file}.")
     return prompts
+
+
+def read_table(file: Path, text: str) -> list[Line]:
+    """The rows of a CSV file; what stands between quotes may have line breaks.
+
+    Raises:
+        ConfigError: no such column, or a row that does not fit the columns.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = next(rows, [])
+        column = next((names.index(name) for name in ("text", "prompt") if name in names), None)
+        if column is None:
+            raise ConfigError(f"{file} has the columns {', '.join(names)}; expected one named 'text'.")
+        given = next((names.index(name) for name in REFERENCE_COLUMNS if name in names), None)
+        lines = []
+        for row in filter(None, rows):
+            if len(row) != len(names):
+                raise ConfigError(
+                    f"The row that ends in line {rows.line_num} of {file} has {len(row)} cells; expected "
+                    f"{len(names)}, as there are columns. Put text with commas between double quotes."
+                )
+            lines.append(Line(row[column], None if given is None else row[given].strip() or None))
+    except csv.Error as error:
+        raise ConfigError(f"{file} is no CSV file in line {rows.line_num}: {error}.") from None
+    return lines
 
 
 def next_number(folder: Path) -> int:

@@ -168,6 +168,18 @@ def test_prompts_come_from_text_and_tables(tmp_path: Path) -> None:
     assert read_prompts(table) == [Line("raining, sea", "a.png;b.png"), Line("snow")]
     with pytest.raises(ConfigError, match="columns path, caption; expected one named 'text'"):
         read_prompts(other)
+    table.write_bytes('text,ref\r\n"a red\r\nball",a.png\r\n\r\n"x\u2028y, z",\r\n'.encode())
+    assert read_prompts(table) == [Line("a red\nball", "a.png"), Line("x\u2028y, z")]
+    text.write_text("a\u2028b\nc", encoding="utf-8")
+    assert read_prompts(text) == [Line("a\u2028b"), Line("c")]
+    for damaged, words in (
+        ("text,ref\na ball\n", r"ends in line 2 .* has 1 cells; expected 2"),
+        ('text,ref\n"a\nball",,\n', r"ends in line 3 .* has 3 cells; expected 2"),
+        ('text\n"a" ball\n', "is no CSV file in line 2"),
+    ):
+        table.write_text(damaged)
+        with pytest.raises(ConfigError, match=words):
+            read_prompts(table)
     text.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not text in UTF-8"):
         read_prompts(text)

@@ -10,9 +10,7 @@ import dataclasses
 import difflib
 import enum
 import importlib.util
-import inspect
 import json
-import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,39 +77,6 @@ def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
 def to_json(config: Any) -> str:
     """Readable JSON of :func:`to_dict`."""
     return json.dumps(to_dict(config), indent=2, ensure_ascii=False)
-
-
-def from_json(cls: type[Config], text: str) -> Config:
-    """Build `cls` from the JSON of :func:`to_json`."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"This is not JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"Got JSON of a {type(values).__name__}, expected an object with the fields of {cls.__name__}."
-        )
-    return _from_mapping(cls, values, "")
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass (base classes included), for command-line help."""
-    docs: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if not dataclasses.is_dataclass(base):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-                and isinstance(text.value.value, str)
-            ):
-                docs[field.target.id] = inspect.cleandoc(text.value.value)
-    return docs
 
 
 def _is_config(value: object) -> bool:

@@ -17,9 +17,6 @@ from opensora.pipelines.errors import RequestError
 from opensora.pipelines.parts import CONDITION_FRAMES
 from opensora.sentences import say
 
-ImageSource = str | Path | Image.Image | np.ndarray
-VideoSource = str | Path | np.ndarray
-
 CLIPS = ClipLimits(bytes=2**28, pixels=2**28, frames=600, seconds=600)
 """What a given clip may be. All its frames together take 800 MB of memory."""
 

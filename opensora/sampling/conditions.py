@@ -3,14 +3,13 @@
 Legend: B samples, C latent channels, T, H, W latent frames, rows and columns. A reference is (C, T, H, W).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from opensora.sampling.compat import Compat
-from opensora.sampling.frame_rate import IMAGE_FPS
 
 COND_TYPES = ("i2v_head", "i2v_loop", "i2v_tail", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy")
 """What is given: the first frame, both ends, the last frame, or a clip's beginning or end; ``easy`` gives twice as much
@@ -233,15 +232,3 @@ def get_mask_index(cond_type: str, frames: int) -> list[int]:
     if cond_type not in table:
         raise ValueError(f"cond_type is {cond_type!r}; choose one of {', '.join(table)}.")
     return table[cond_type]
-
-
-def size_arguments(
-    height: int, width: int, num_frames: int, fps: float, batch: int = 1, dtype: torch.dtype = torch.float32
-) -> Mapping[str, Any]:
-    """Sizes as published networks are told them, each (batch,): height, width, num_frames, ar (height / width), fps.
-
-    A single image has :data:`IMAGE_FPS`. Keep float32: bfloat16 cannot hold most heights and widths.
-    """
-    rate = IMAGE_FPS if num_frames == 1 else fps
-    values = {"height": height, "width": width, "num_frames": num_frames, "ar": height / width, "fps": rate}
-    return {name: torch.full((batch,), float(value), dtype=dtype) for name, value in values.items()}

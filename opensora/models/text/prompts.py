@@ -58,7 +58,8 @@ def transform_aes(score: float) -> str:
 
 
 def transform_motion(score: float) -> str:
-    """The words for a measured strength of motion (mean optical flow, 0 and up)."""
+    """The words for a measured strength of motion (mean optical flow, 0 and up); of captions for training, published,
+    and compared with golden values alone."""
     return _word(score, _MOTION_STEPS, "motion strength")
 
 
@@ -205,7 +206,8 @@ def _options(prompt: str) -> tuple[str, dict[str, str]]:
 
 
 def remove_caption_prefix(caption: str) -> str:
-    """A caption without words like "The video shows" in front."""
+    """A caption without words like "The video shows" in front; of captions for training, published, and compared with
+    golden values alone."""
     match = _CAPTION_PREFIX.match(caption)
     if match is None:
         return caption

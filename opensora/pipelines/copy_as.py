@@ -80,8 +80,12 @@ def as_torchrun(request: GenerationRequest, processes: int = 1) -> str:
     return shlex.join(words)
 
 
-def as_curl(request: GenerationRequest, address: str = ADDRESS) -> str:
+def as_curl(request: GenerationRequest, address: str = ADDRESS, key: bool = False) -> str:
     """A call of the REST interface; pictures and clips go along as files.
+
+    Args:
+        address: where a server takes requests for videos.
+        key: whether it asks for an API key, which the call takes from the variable ``KEY``.
 
     Raises:
         RequestError: the request names files of a machine, which no call may.
@@ -94,12 +98,12 @@ def as_curl(request: GenerationRequest, address: str = ADDRESS) -> str:
             raise RequestError(name, say("copy.file", field=named(name)))
     body = json.dumps({n: v for n, v in asked.items() if n not in (*FILES, *MACHINE)}, ensure_ascii=False)
     files = [f"{name}=@{asked[name]}" for name in FILES if name in asked]
-    words = ["curl", "-X", "POST", address]
+    call = shlex.join(["curl", "-X", "POST", address]) + (' -H "Authorization: Bearer $KEY"' if key else "")
     if files:
-        words += ["--form-string", f"request={body}", *(word for file in files for word in ("-F", file))]
+        words = ["--form-string", f"request={body}", *(word for file in files for word in ("-F", file))]
     else:
-        words += ["-H", "Content-Type: application/json", "-d", body]
-    return shlex.join(words)
+        words = ["-H", "Content-Type: application/json", "-d", body]
+    return f"{call} {shlex.join(words)}"
 
 
 TEXTS: Mapping[str, Any] = MappingProxyType(

@@ -8,7 +8,7 @@ from opensora.ui.words import Words
 
 Browser = dict[str, Any]
 """``owner``, an unguessable id; ``job``, the id of the job that is shown, or ``batch`` of the sheet; ``language``;
-``presets`` by name."""
+``presets`` by name. ``rest``, how programs reach the server, is said anew by every request."""
 
 
 def identity(browser: Browser | None) -> Browser:

@@ -150,7 +150,7 @@ class Handlers:
         """The large panel without a batch."""
         if view is None:
             return render.empty(w, nothing_here(w))
-        more = "" if view.state is not JobState.DONE else restore.copies(w, view)
+        more = "" if view.state is not JobState.DONE else restore.copies(w, view, (browser or {}).get("rest"))
         before = again_of(browser).get(view.id)
         if before is not None and view.state is JobState.DONE:
             more = restore.compared(w, self.queue.view(before, owner_of(browser)), view) + more

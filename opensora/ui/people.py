@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -31,9 +32,25 @@ def name_of(request: gr.Request) -> str:
 
 
 def own(browser: Browser | None, request: gr.Request) -> Browser | None:
-    """The browser's state with the person who logged in as owner, whatever the browser says."""
+    """The browser's state with the person who logged in as owner, and with how programs reach this server, whatever
+    the browser says."""
     person = person_of(request)
-    return browser if person is None else {**identity(browser), "owner": person}
+    if person is not None:
+        browser = {**identity(browser), "owner": person}
+    return {**browser, "rest": rest_of(request)} if isinstance(browser, dict) else browser
+
+
+def rest_of(request: gr.Request) -> dict[str, Any] | None:
+    """Where programs send requests for videos, as this browser reaches the server, and whether they need a key;
+    ``None`` where they may not."""
+    asked = getattr(request, "request", None)
+    known = getattr(getattr(asked, "state", None), "identity", None)
+    if asked is None or known is None:
+        return None
+    address = urlsplit(str(asked.base_url))
+    origin = asked.headers.get("origin", "")  # as the browser sees it, also behind a proxy that speaks https
+    base = origin if origin.startswith(("https://", "http://")) else f"{address.scheme}://{address.netloc}"
+    return {"address": f"{base}{address.path.rstrip('/')}/v1/videos", "key": name_of(request) != ""}
 
 
 def answering(handler: Handler) -> Handler:

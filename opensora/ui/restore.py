@@ -11,7 +11,7 @@ import gradio as gr
 from opensora.jobs.queue import JobView
 from opensora.models import zoo
 from opensora.pipelines import lora_folder
-from opensora.pipelines.copy_as import TEXTS
+from opensora.pipelines.copy_as import TEXTS, as_curl
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.request import GenerationRequest
 from opensora.sentences import say
@@ -155,15 +155,19 @@ def presets(w: Words, browser: Browser | None) -> str:
     return f"<ul class='os-queue'>{''.join(rows)}</ul>" if rows else f"<p class='os-faint'>{w('preset.none')}</p>"
 
 
-def copies(w: Words, view: JobView) -> str:
-    """A finished clip's request as commands, to copy."""
+def copies(w: Words, view: JobView, rest: dict[str, Any] | None) -> str:
+    """A finished clip's request as commands, to copy.
+
+    Args:
+        rest: how programs reach this server, see :func:`opensora.ui.people.rest_of`; ``None``: not at all.
+    """
     seed = (view.settings or {}).get("seed", view.request.seed)
     loras = tuple((Path(file).name, strength) for file, strength in view.request.loras)  # not where they are
     request = dataclasses.replace(view.request, seed=seed, loras=tuple((Path(name), x) for name, x in loras))
     parts = []
     for name, write in TEXTS.items():
         try:
-            text = write(request)
+            text = as_curl(request, **rest) if name == "curl" and rest is not None else write(request)
         except RequestError:  # a folder of weights, which this way cannot name
             continue
         place = f"copy-{name}"

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,12 @@ def test_pictures_in_memory_are_spoken_of_as_files() -> None:
     request = GenerationRequest("x", reference_image=picture, last_image=np.zeros((8, 8, 3), np.uint8))
     assert "--image reference_image.png --last-image last_image.png" in as_command(request)
     assert "reference_image=@reference_image.png" in as_curl(request)
+
+
+def test_a_server_with_a_login_is_called_with_a_key_from_the_shell() -> None:
+    text = as_curl(GenerationRequest('it\'s "$HOME"'), "https://clips.example.com/v1/videos", key=True)
+    assert text.startswith('curl -X POST https://clips.example.com/v1/videos -H "Authorization: Bearer $KEY" -H ')
+    shell = f"curl() {{ printf '%s\\n' \"$@\"; }}; KEY=os_secret; {text}"
+    words = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "Authorization: Bearer os_secret" in words
+    assert json.loads(words[-1])["prompt"] == 'it\'s "$HOME"'

@@ -107,7 +107,8 @@ def test_a_damaged_preset_is_a_sentence(settings: dict[str, Any]) -> None:
 
 def test_a_clip_can_be_copied_as_commands_that_stay_text() -> None:
     request = GenerationRequest("a <script> 'ball'", model="tiny", seed=3).validated()
-    html = restore.copies(ENGLISH, JobView("abc", "me", request, JobState.DONE))
+    rest = {"address": "http://127.0.0.1:7860/v1/videos", "key": False}
+    html = restore.copies(ENGLISH, JobView("abc", "me", request, JobState.DONE), rest)
     for part in ("generate_video(", "python -m opensora generate", "torchrun", "curl -X POST", "&lt;script&gt;"):
         assert part in html
     assert "<script>" not in html

@@ -166,6 +166,8 @@ def copies(w: Words, view: JobView, rest: dict[str, Any] | None) -> str:
     request = dataclasses.replace(view.request, seed=seed, loras=tuple((Path(name), x) for name, x in loras))
     parts = []
     for name, write in TEXTS.items():
+        if name == "curl" and rest is None:
+            continue
         try:
             text = as_curl(request, **rest) if name == "curl" and rest is not None else write(request)
         except RequestError:  # a folder of weights, which this way cannot name

@@ -17,6 +17,7 @@ from opensora.pipelines.preflight import estimate
 from opensora.pipelines.request import GenerationRequest
 from opensora.ui.fields import FIELDS
 from opensora.ui.handlers import SCREEN, Handlers
+from opensora.ui.layout import create_demo
 from opensora.ui.room import Room
 from opensora.ui.words import LANGUAGES
 
@@ -57,6 +58,18 @@ def test_what_fits_is_filled_in_and_what_was_typed_stays(acts: Handlers) -> None
     assert got["length"]["value"] == "17f"
     browser, refusal, *_ = acts.generate(None, {}, *values(length="17f"))
     assert refusal == "" and len(acts.queue.jobs(browser["owner"])) == 1
+
+
+def test_the_way_out_is_connected_where_the_verdict_and_the_refusal_are_shown(acts: Handlers) -> None:
+    demo = create_demo(acts.queue, room=acts.room)
+    shown = {block._id for block in demo.blocks.values() if block.elem_id in ("cost", "refusal")}
+    fitting = {
+        place
+        for event in demo.fns.values()
+        for place, kind in event.targets
+        if kind == "select" and event.name == "fit"
+    }
+    assert len(shown) == 2 and fitting == shown
 
 
 def test_nothing_else_that_makes_clips_passes_a_red_verdict(acts: Handlers) -> None:

@@ -105,10 +105,6 @@ class MemoryQueue:
             self._update(replace(job, request=request.validated()))
         return True
 
-    def duplicate(self, job_id: str, owner: str) -> str | None:
-        job = self.view(job_id, owner)
-        return None if job is None else self.submit(job.request, owner)
-
     def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
         with self._change:
             job = self.view(job_id, owner)

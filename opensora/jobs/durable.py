@@ -221,11 +221,6 @@ class DurableQueue:
         except (OSError, SQLAlchemyError) as error:
             raise _not_stored(error) from error
 
-    def duplicate(self, job_id: str, owner: str) -> str | None:
-        """Queue the request of a job again; returns the new id."""
-        view = self.view(job_id, owner)
-        return None if view is None else self.submit(view.request, owner, view.priority)
-
     def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
         """Keep a job and its files whatever the retention says, or no longer."""
         return self._changed(job_id, owner, lambda record: self._store.board.pin(record.id, pinned))

@@ -218,13 +218,6 @@ class JobQueue(Protocol):
         """
         ...
 
-    def duplicate(self, job_id: str, owner: str) -> str | None:
-        """Queue the request of a job again, of any state; returns the new id.
-
-        Raises: as :meth:`submit`.
-        """
-        ...
-
     def pin(self, job_id: str, owner: str, pinned: bool = True) -> bool:
         """Keep a job and its files whatever the retention says, or no longer."""
         ...

@@ -222,7 +222,10 @@ class Handlers:
             case "up" | "down":
                 self.queue.move(job_id, owner, Move(act))
             case "duplicate":
-                self.queue.duplicate(job_id, owner)
+                view = self.queue.view(job_id, owner)
+                return view is not None and bool(
+                    self.queue.submit(self.room.require(view.request), owner, view.priority)
+                )
             case "pause-all" | "resume-all" | "clear":
                 self._change_all(act, owner)
 

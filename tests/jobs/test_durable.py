@@ -191,7 +191,7 @@ def test_a_paused_queue_begins_nothing_and_what_ran_goes_back_to_its_place(queue
     assert fake_jobs_of(control)[-3:] == ["wait", "wait", "behind"] and seen(queue, job).attempts == 1
 
 
-def test_waiting_jobs_are_moved_edited_duplicated_and_given_priority(queue: DurableQueue, control: Path) -> None:
+def test_waiting_jobs_are_moved_edited_and_given_priority(queue: DurableQueue, control: Path) -> None:
     first = running(queue)
     one, two = submit(queue, "one"), submit(queue, "two")
     assert (
@@ -210,9 +210,6 @@ def test_waiting_jobs_are_moved_edited_duplicated_and_given_priority(queue: Dura
     for job, owner in ((first, "me"), (one, "me"), (two, "me"), (urgent, "you")):
         assert ended(queue, job, owner).state is JobState.DONE
     assert fake_jobs_of(control)[-3:] == ["other", "urgent", "two"]
-    again = queue.duplicate(two, "me")
-    assert again is not None and ended(queue, again).request == seen(queue, two).request
-    assert queue.duplicate(two, "you") is None
 
 
 def test_a_batch_is_queued_as_a_whole_or_not_at_all(queue: DurableQueue) -> None:

@@ -85,6 +85,15 @@ def test_nothing_else_that_makes_clips_passes_a_red_verdict(acts: Handlers) -> N
     assert len(acts.queue.jobs(browser["owner"])) == 1
 
 
+def test_a_job_that_no_longer_fits_is_not_queued_again(acts: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser, _, shown, *_ = acts.generate(None, {}, *values(length="17f"))
+    owner, again = browser["owner"], SimpleNamespace(act="duplicate", job=browser["job"])
+    assert acts.act(browser, shown, again)[1] == "" and len(acts.queue.jobs(owner)) == 2
+    monkeypatch.setattr(verdict, "room", lambda _: Memory(2000, 1000))
+    refusal = acts.act(browser, shown, again)[1]
+    assert "of memory" in refusal and "role='alert'" in refusal and len(acts.queue.jobs(owner)) == 2
+
+
 def test_a_disk_without_room_is_refused_and_where_others_make_the_clips_it_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

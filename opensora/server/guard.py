@@ -163,8 +163,10 @@ class Guard:
             self._rates.check("logins", address)
         if PROGRAM_PATHS.match(path):
             self._rates.check("requests", who)
-        if scope["method"] == "POST" and HEAVY_PATHS.fullmatch(path):
+        heavy = scope["method"] == "POST" and HEAVY_PATHS.fullmatch(path) is not None
+        if heavy:
             self._rates.check("heavy", who)
+        if heavy or (scope["method"] == "POST" and path == "/mcp"):  # whose messages may hold pictures
             self._rates.check("megabytes", who, _megabytes(headers))
 
     def _with_headers(self, send: Send) -> Send:

@@ -5,9 +5,14 @@ schemas, their checks and their answers with the REST interface.
 """
 
 import asyncio
+import base64
+import binascii
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +24,7 @@ from opensora import __version__
 from opensora.pipelines.errors import shown
 from opensora.server import fields
 from opensora.server.errors import ApiError
+from opensora.server.uploads import new_folder
 from opensora.server.videos import Videos
 
 if TYPE_CHECKING:
@@ -30,8 +36,8 @@ INSTRUCTIONS = (
     "Makes short videos of text. generate_video queues one and returns its id; ask video_status until the status "
     "is done, failed or cancelled (wait a few seconds in between), then video_result for the addresses of the files."
 )
-MAX_BODY = 2**20
-"""Bytes of one message."""
+MAX_BODY = 8 * 2**20
+"""Bytes of one message, pictures and clips in base64 included."""
 _ID: dict[str, Any] = {"type": "string", "description": "Id that generate_video returned."}
 
 
@@ -39,9 +45,19 @@ def _of_id(**more: Any) -> dict[str, Any]:
     return {"type": "object", "required": ["id"], "additionalProperties": False, "properties": {"id": _ID, **more}}
 
 
+def _generate() -> dict[str, Any]:
+    """Schema of ``generate_video``: the body of the REST interface, with pictures and clips inside it."""
+    schema = fields.body_schema()
+    files = {
+        name: {"type": "string", "contentEncoding": "base64", "description": f"{text} The file itself, in base64."}
+        for name, text in fields.UPLOADS.items()
+    }
+    return {**schema, "properties": {**schema["properties"], **files}}
+
+
 TOOLS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
     {
-        "generate_video": ("Queue a video, or with length 1f a picture; returns its id.", fields.body_schema()),
+        "generate_video": ("Queue a video, or with length 1f a picture; returns its id.", _generate()),
         "video_status": ("How far a video is.", _of_id()),
         "video_result": ("Addresses, hashes and settings of a video that is done.", _of_id()),
         "cancel_video": ("Stop a video that waits or runs.", _of_id()),
@@ -151,7 +167,8 @@ class McpTools:
     def _answer(self, owner: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
         videos = self._videos
         if name == "generate_video":
-            return videos.create(owner, values)
+            with _brought(values) as (plain, files):
+                return videos.create(owner, plain, files)
         if name == "list_videos":
             return videos.list(owner, values.get("limit", 20), values.get("after"))
         calls: dict[str, Callable[[str, str], dict[str, Any]]] = {
@@ -165,3 +182,33 @@ class McpTools:
         if not isinstance(job_id, str):
             raise ApiError(422, "invalid_request", f"Got the id {shown(job_id)}; expected one of generate_video.", "id")
         return calls[name](owner, job_id)
+
+
+@contextmanager
+def _brought(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+    """The arguments without pictures and clips, and these as files, for as long as the call lasts.
+
+    Raises:
+        ApiError: one is not in base64.
+    """
+    plain = {name: value for name, value in values.items() if name not in fields.UPLOADS or value is None}
+    folder = new_folder()
+    files: dict[str, Path] = {}
+    try:
+        for name in fields.UPLOADS:
+            if values.get(name) is None:
+                plain.pop(name, None)
+                continue
+            files[name] = folder / name
+            files[name].write_bytes(_decoded(name, values[name]))
+        yield plain, files
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _decoded(name: str, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        said = f"Got {shown(text)} for {name}; expected the file itself in base64, not a path or an address."
+        raise ApiError(422, "invalid_request", said, name) from None

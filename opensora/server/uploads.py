@@ -52,7 +52,7 @@ async def asked(request: Request) -> AsyncIterator[Asked]:
     if kind == "application/json":
         yield Asked(await run_in_threadpool(_decoded, await _body(request)))
     elif kind == "multipart/form-data":
-        folder = await run_in_threadpool(_folder)
+        folder = await run_in_threadpool(new_folder)
         try:
             yield await _parts(request, folder)
         finally:
@@ -63,7 +63,7 @@ async def asked(request: Request) -> AsyncIterator[Asked]:
         )
 
 
-def _folder() -> Path:
+def new_folder() -> Path:
     """A new folder, in the server's own where it has one, which is removed also after a kill."""
     own = os.environ.get("GRADIO_TEMP_DIR")
     return Path(tempfile.mkdtemp(prefix="opensora-given-", dir=own if own and Path(own).is_dir() else None))

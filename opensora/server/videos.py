@@ -37,6 +37,17 @@ class Videos:
     def __init__(self, queue: JobQueue, door: Doorkeeper, webhooks: Webhooks | None = None) -> None:
         self.queue, self._door, self._webhooks = queue, door, webhooks
 
+    @property
+    def settings(self) -> Mapping[str, dict[str, Any]]:
+        """Schema of every value that :meth:`create` takes, by name."""
+        found: dict[str, dict[str, Any]] = fields.body_schema()["properties"]
+        return found
+
+    @property
+    def uploads(self) -> Mapping[str, str]:
+        """What each file is for that :meth:`create` takes, by name."""
+        return fields.UPLOADS
+
     def create(self, owner: str, values: Any, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Queue a job; what is known of it.
 

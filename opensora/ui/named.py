@@ -1,15 +1,28 @@
 """The page's functions for programs, called by name with ``gradio_client``: the jobs of the REST interface."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
+from gradio.components.api_component import Api
 
 
 class Jobs(Protocol):
     """What makes the jobs of programs; refusals are exceptions whose text is a sentence for people."""
 
-    def create(self, owner: str, values: Any) -> dict[str, Any]:
+    @property
+    def settings(self) -> Mapping[str, dict[str, Any]]:
+        """Schema of every setting by name."""
+        ...
+
+    @property
+    def uploads(self) -> Mapping[str, str]:
+        """What each picture or clip is for that may be brought, by name."""
+        ...
+
+    def create(self, owner: str, values: Any, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Queue a job."""
         ...
 
@@ -33,42 +46,6 @@ def add_named(jobs: Jobs, refusal: type[Exception]) -> None:
         refusal: the exceptions of ``jobs`` that are told to the program; every other stays in the server's log.
     """
 
-    def generate_video(
-        request: gr.Request,
-        prompt: str,
-        model: str | None = None,
-        resolution: str | None = None,
-        aspect_ratio: str | None = None,
-        length: str = "2s",
-        motion_score: int | None = None,
-        camera_motion: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        negative_prompt: str = "",
-        seed: int | None = None,
-        num_videos: int = 1,
-        loops: int = 1,
-        priority: str = "normal",
-    ) -> dict:
-        """Queue a video; returns what is known of it, with its id."""
-        values = {
-            "prompt": prompt,
-            "model": model,
-            "resolution": resolution,
-            "aspect_ratio": aspect_ratio,
-            "length": length,
-            "motion_score": motion_score,
-            "camera_motion": camera_motion,
-            "steps": steps,
-            "guidance": guidance,
-            "negative_prompt": negative_prompt,
-            "seed": seed,
-            "num_videos": num_videos,
-            "loops": loops,
-            "priority": priority,
-        }
-        return told(request, lambda owner: jobs.create(owner, values))
-
     def video_status(request: gr.Request, id: str) -> dict:
         """How far a video is."""
         return told(request, lambda owner: jobs.get(owner, id))
@@ -90,5 +67,40 @@ def add_named(jobs: Jobs, refusal: type[Exception]) -> None:
         except refusal as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    for function in (generate_video, video_status, video_result, cancel_video):
+    _add_generate(jobs, told)
+    for function in (video_status, video_result, cancel_video):
         gr.api(function, api_name=function.__name__, concurrency_limit=8)
+
+
+def _add_generate(jobs: Jobs, told: Callable[..., dict[str, Any]]) -> None:
+    """``generate_video``: a parameter for every setting and every file, so that a new one needs no word here."""
+    names = [*jobs.settings, *jobs.uploads]
+
+    def generate_video(request: gr.Request, *values: Any) -> dict[str, Any]:
+        """Queue a video; returns what is known of it, with its id."""
+        sent = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        files = {name: Path(sent.pop(name)) for name in jobs.uploads if name in sent}
+        return told(request, lambda owner: jobs.create(owner, {"prompt": "", **sent}, files))
+
+    parameters = [inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)]
+    for name in names:
+        default = inspect.Parameter.empty if name == "prompt" else jobs.settings.get(name, {}).get("default")
+        parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
+    setattr(generate_video, "__signature__", inspect.Signature(parameters))  # noqa: B010  (gradio reads it)
+    inputs: list[Any] = [Api(schema.get("default"), _kind(schema), name) for name, schema in jobs.settings.items()]
+    inputs += [gr.File(label=name, visible=False) for name in jobs.uploads]
+    gr.Button(visible=False).click(
+        generate_video,
+        inputs,
+        Api(None, {"type": "object", "additionalProperties": {}}, "video"),
+        api_name="generate_video",
+        concurrency_limit=8,
+        show_progress="hidden",
+    )
+
+
+def _kind(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The type of a value as gradio's clients read it: one, or any of several."""
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    plain = [{"type": kind, **({"items": {}} if kind == "array" else {})} for kind in kinds]
+    return plain[0] if len(plain) == 1 else {"anyOf": plain}

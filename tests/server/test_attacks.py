@@ -9,7 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 from serving import Running, serving, users_file
+
+from opensora.server.fields import FIELDS, UPLOADS
 
 SECRET = "the contents of a file that nobody may see"
 JSON = {"content-type": "application/json"}
@@ -207,7 +210,8 @@ def test_the_queue_opens_no_path_that_was_sent_either(paged: Running) -> None:
                     assert SECRET not in line
                     if "process_completed" in line or "close_stream" in line:
                         break
-        called = client.post("/gradio_api/call/generate_video", json={"data": [data] * 13})
+        count = len(FIELDS) + 2 + len(UPLOADS)
+        called = client.post("/gradio_api/call/generate_video", json={"data": [data] * count})
         assert SECRET not in called.text
     assert set(uploads.rglob("*")) == before
 
@@ -342,21 +346,27 @@ def test_the_named_functions_of_the_page_have_fixed_schemas(paged: Running) -> N
         named = client.get("/gradio_api/info").json()["named_endpoints"]
     found = {name: [p["parameter_name"] for p in told["parameters"]] for name, told in named.items()}
     assert found == {
-        "/generate_video": [
-            *("prompt", "model", "resolution", "aspect_ratio", "length", "motion_score", "camera_motion", "steps"),
-            *("guidance", "negative_prompt", "seed", "num_videos", "loops"),
-        ],
+        "/generate_video": [*FIELDS, "priority", "webhook_url", *UPLOADS],
         "/video_status": ["id"],
         "/video_result": ["id"],
         "/cancel_video": ["id"],
     }
 
 
-def test_gradio_client_makes_a_video(paged: Running) -> None:
-    from gradio_client import Client
+def test_gradio_client_makes_a_video(paged: Running, tmp_path: Path) -> None:
+    from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
     client = Client(paged.url, verbose=False)
+    Image.new("RGB", (256, 144), "seagreen").save(tmp_path / "first.png")
+    given = client.predict(
+        prompt="a red ball",
+        length="17f",
+        aesthetic_score=6.5,
+        reference_image=handle_file(tmp_path / "first.png"),
+        api_name="/generate_video",
+    )
+    assert given["request"]["cond_type"] == "i2v_head" and given["request"]["aesthetic_score"] == 6.5
     made = client.predict(prompt="a red ball", length="17f", seed=7, api_name="/generate_video")
     with paged.client() as http:
         paged.ended(http, made["id"])

@@ -1,6 +1,8 @@
 """The tools at ``/mcp``, asked by the protocol's own client over a real connection."""
 
 import asyncio
+import base64
+import io
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,9 +10,15 @@ from typing import Any
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
 from serving import Running
 
+from opensora.server.fields import FIELDS, UPLOADS
 from opensora.server.mcp_tools import TOOLS
+
+PNG = io.BytesIO()
+Image.new("RGB", (256, 144), "seagreen").save(PNG, "PNG")
+PICTURE = PNG.getvalue()
 
 
 def in_a_loop(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
@@ -41,6 +49,9 @@ async def asking(running: Running, user: str | None) -> dict[str, Any]:
         said["cancelled"] = await call("cancel_video", id=job)
         said["listed"] = await call("list_videos", limit=1)
         said["bad"] = await call("generate_video", prompt="a red ball", reference_image="/etc/passwd")
+        said["given"] = await call(
+            "generate_video", prompt="a red ball", length="17f", reference_image=base64.b64encode(PICTURE).decode()
+        )
         said["unknown"] = await call("video_status", id="x")
         said["no id"] = await call("video_status")
         said["no tool"] = await call("shell", command="ls")
@@ -61,6 +72,11 @@ def test_an_assistant_makes_a_video(local: Running) -> None:
     assert said["cancelled"][1]["status"] == "done"
     assert [view["id"] for view in said["listed"][1]["data"]] == [made["id"]]
     assert said["bad"][0] and said["bad"][1]["error"]["field"] == "reference_image"
+    assert "not a path" in said["bad"][2]
+    failed, given, _ = said["given"]
+    assert not failed and given["request"]["cond_type"] == "i2v_head"
+    properties = said["tools"]["generate_video"].input_schema["properties"]
+    assert set(properties) == {*FIELDS, *UPLOADS, "priority", "webhook_url"}
     assert said["unknown"][0] and "There is no such video" in said["unknown"][2]
     assert said["no id"][0] and said["no tool"][0] and "the tools are generate_video" in said["no tool"][2]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from opensora.commands.options import choose_shardformer
+
 if TYPE_CHECKING:
     from opensora.jobs.durable import DurableQueue
     from opensora.jobs.retention import Retention
@@ -63,6 +65,10 @@ def main(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read a T5 that is published as a pickle only, see docs/weights.md.")
     ] = False,
+    shardformer: Annotated[
+        str,
+        typer.Option(envvar="OPENSORA_SHARDFORMER", metavar="auto|on|off", help="colossalai's policy for T5."),
+    ] = "auto",
     database: Annotated[
         str | None,
         typer.Option(
@@ -84,6 +90,7 @@ def main(
     offer_loras(lora_dir)
     if allow_pickle:
         os.environ["OPENSORA_ALLOW_PICKLE"] = "1"  # read in opensora/checkpoint/layout.py, by workers too
+    choose_shardformer(shardformer)
     workers = who_works(gpus, span, database, storage)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))

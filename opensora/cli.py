@@ -20,7 +20,7 @@ from opensora.commands import files
 from opensora.commands import self_test as self_test_command
 from opensora.commands import worker as worker_command
 from opensora.commands.estimate import cost_lines
-from opensora.commands.options import Verbose, folder_or_name, takes_request
+from opensora.commands.options import Verbose, choose_shardformer, folder_or_name, takes_request
 from opensora.pipelines.terminal import FAILED, ProgressBar, duration, interruptible, sentences
 from opensora.server import users_cli
 
@@ -56,10 +56,15 @@ def root(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read a T5 that is published as a pickle only, see docs/weights.md.")
     ] = False,
+    shardformer: Annotated[
+        str | None, typer.Option(metavar="auto|on|off", help="colossalai's policy for T5; default: auto.")
+    ] = None,
 ) -> None:
     """Text to video and image to video with the Open-Sora networks."""
     if allow_pickle:
         os.environ[ALLOW_PICKLE] = "1"
+    if shardformer is not None:
+        choose_shardformer(shardformer)
 
 
 @app.command()

@@ -341,3 +341,25 @@ def test_the_bar_shows_stage_step_and_time_left(monkeypatch: pytest.MonkeyPatch,
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert "Loading the networks" in shown
     assert re.search(r"Denoising.*step 3/30 +1 min 15 s left", shown)
+
+
+def test_shardformer_is_chosen_for_every_command_and_on_fails_without_colossalai(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from opensora.acceleration.shardformer import apply
+
+    monkeypatch.setenv(apply.VARIABLE, "")
+    monkeypatch.setattr(apply, "obstacle", lambda: "colossalai is not installed; `make colossalai` installs it.")
+    for setting, said in (("on", "colossalai is not installed"), ("perhaps", "expected one of auto, on, off")):
+        refused = run("--shardformer", setting, "models", "--json")
+        assert refused.exit_code == 2 and said in " ".join(refused.output.split()), refused.output
+    assert run("--shardformer", "off", "models", "--json").exit_code == 0
+    assert os.environ[apply.VARIABLE] == "off"
+
+
+def test_names_and_titles_of_models_stand_apart() -> None:
+    lines = run("models").output.splitlines()
+    longest = max(PRESETS.values(), key=lambda preset: len(preset.name))
+    assert f"{longest.name}  {longest.title}" in lines
+    column = lines[0].index(next(iter(PRESETS.values())).title)
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines)

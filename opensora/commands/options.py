@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,3 +117,19 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
 def folder_or_name(name: str | None) -> str | Path | None:
     """A preset's name, or the folder of a bundle."""
     return Path(name) if name is not None and ("/" in name or "\\" in name) else name
+def choose_shardformer(setting: str) -> None:
+    """Tell this program and its workers whether colossalai's policy is applied to T5.
+
+    Raises:
+        typer.BadParameter: no such setting, or ``on`` where colossalai cannot be used.
+    """
+    if setting != "auto":  # which looks when an encoder is loaded
+        from opensora.acceleration.shardformer.apply import decided
+
+        try:
+            decided(setting)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--shardformer") from None
+    os.environ["OPENSORA_SHARDFORMER"] = setting  # read in opensora/acceleration/shardformer/apply.py
+
+

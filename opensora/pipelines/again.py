@@ -4,7 +4,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from opensora import __version__
 from opensora.datasets.image_io import load_image
 from opensora.datasets.video_io import read_video
-from opensora.pipelines.plan import devices
+from opensora.pipelines.plan import ExecutionPlan, devices
 from opensora.pipelines.reproduce import Recorded
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import CancelFlag, GenerationResult, OnProgress, pixels_sha256
@@ -81,6 +81,10 @@ def run_again(
     return Verdict(same_bytes, same_pixels, reasons, result)
 
 
+_LATER = {known.name: known.default for known in fields(ExecutionPlan) if known.default is not MISSING}
+"""What files of versions that did not record a part of the plan were made with."""
+
+
 def differences(record: dict[str, Any], result: GenerationResult) -> list[str]:
     """What a file says of itself and is not so of a result, a sentence each."""
     found = []
@@ -89,7 +93,7 @@ def differences(record: dict[str, Any], result: GenerationResult) -> list[str]:
         found.append(f"It was made by {then[:40]}; this is {now}.")
     plan = record["plan"]
     for name, value in result.plan.items():
-        before = plan.get(name)
+        before = plan.get(name, _LATER.get(name))
         if isinstance(value, dict) and isinstance(before, dict):
             found += _different_entries(name, before, value)
         elif before != value:

@@ -12,6 +12,7 @@ import torch
 from opensora.acceleration.offload import Offload, Places
 from opensora.acceleration.parallel.network import parallelize
 from opensora.acceleration.parallel.tiles import parallelize_tiles
+from opensora.acceleration.shardformer.apply import decided, wanted
 from opensora.distributed.group import Group
 from opensora.distributed.processors import usable_processors
 from opensora.models.text.precision import QUANTISED, TextSettings, check_precision
@@ -73,7 +74,7 @@ def build_models(
     device: str | None = None,
     dtype: str | None = None,
     text_dtype: str = "fp32",
-    shardformer: str = "off",
+    shardformer: str | None = None,
     offload: Offload = "none",
     group: Group | None = None,
 ) -> Models:
@@ -89,6 +90,7 @@ def build_models(
         dtype: of the denoiser and the autoencoder, ``bf16`` or ``fp32``; ``None`` for what suits the device.
         text_dtype: precision of the text encoder: ``fp32``, ``bf16``, or by bitsandbytes ``int8`` or ``nf4`` (4 bits).
         shardformer: colossalai's policy for T5: ``on``, ``auto`` where it can be used, or ``off``; the same numbers.
+            ``None`` for what ``OPENSORA_SHARDFORMER`` says, ``auto`` where it says nothing.
         offload: networks that lie in main memory until :func:`opensora.pipelines.residence.at_work` brings them to the
             device: ``none``, ``text`` for the text encoders, or ``all``.
         group: processes that make every clip together, all of which call this; ``None`` for this one alone.
@@ -104,7 +106,7 @@ def build_models(
         raise ValueError(f"A text encoder in {text_dtype} stays on its device; choose fp32 or bf16 to offload it.")
     check_precision(text_dtype, place)
     places = Places(place, offload)
-    kind, text = choose_dtype(dtype, place), TextSettings(text_dtype, shardformer)
+    kind, text = choose_dtype(dtype, place), _text_settings(text_dtype, shardformer)
     group = group or Group()
     key = (bundle.key, places, kind, text, enable_optimization, group.size)
     family = family_of(bundle)
@@ -118,10 +120,14 @@ def build_models(
         threads=torch.get_num_threads(),
         batch=1,
         optimized=enable_optimization,
-        versions=versions(*(["bitsandbytes"] if text_dtype in QUANTISED else [])),
+        versions=versions(
+            *(["bitsandbytes"] if text_dtype in QUANTISED else []),
+            *(["colossalai"] if text.shardformer == "on" else []),
+        ),
         weights=networks.weights,
         processes=group.size,
         offload=offload,
+        shardformer=text.shardformer,
     )
     config = _config(bundle, family, mode, resolution, plan, networks)
     scheduler = family.scheduler(config, config.num_sampling_steps, config.cfg_scale)
@@ -138,8 +144,20 @@ def is_built(
 ) -> bool:
     """Whether :func:`build_models` would load nothing."""
     place = choose_device(device)
-    key = (bundle.key, Places(place, offload), choose_dtype(dtype, place), TextSettings(text_dtype), optimized, 1)
+    key = (bundle.key, Places(place, offload), choose_dtype(dtype, place), _text_settings(text_dtype), optimized, 1)
     return _SHELF.holds(key)
+
+
+def _text_settings(precision: str, shardformer: str | None = None) -> TextSettings:
+    """How the text encoder is loaded; ``auto`` is decided here, so that the plan can say what was used.
+
+    Raises:
+        ValueError: no such setting, or ``on`` where colossalai cannot be used.
+    """
+    setting = shardformer or wanted()
+    if setting == "auto" and precision in QUANTISED:  # the policy is tried on an encoder that is not quantised
+        setting = "off"
+    return TextSettings(precision, decided(setting))
 
 
 def release_models() -> None:

@@ -44,6 +44,8 @@ class ExecutionPlan:
     """Processes that compute a clip together."""
     offload: Offload = "none"
     """Networks that lie in main memory until their stage: ``none``, ``text`` or ``all``."""
+    shardformer: str = "off"
+    """Whether colossalai's policy is applied to T5: ``on`` or ``off``."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -24,6 +24,7 @@ from opensora.pipelines.plan import choose_device, choose_dtype
 from opensora.pipelines.preflight import estimate
 from opensora.pipelines.preview import Preview
 from opensora.pipelines.request import GenerationRequest, RequestError
+from opensora.pipelines.video import generate
 
 
 @pytest.fixture
@@ -114,12 +115,20 @@ def test_the_text_encoder_s_precision_and_policy_are_chosen_apart(
     apply.obstacle.cache_clear()
     apply._say_once.cache_clear()
     caplog.set_level("WARNING", logger="opensora")  # which a command line may have made quieter
-    models = build(bundle_folder, text_dtype="bf16", shardformer="auto")
+    monkeypatch.delenv(apply.VARIABLE, raising=False)
+    models = build(bundle_folder, text_dtype="bf16")  # auto, as nobody said otherwise
+    assert models.config.plan.shardformer == "off"
     assert models.text_encoder.t5.model.dtype == torch.bfloat16 and models.config.plan.text_dtype == "bf16"
     assert "shardformer is not used: colossalai is not installed" in caplog.text
     assert next(models.stdit.parameters()).dtype == torch.float32
     with pytest.raises(ValueError, match="shardformer cannot be used: colossalai is not installed"):
         build(bundle_folder, shardformer="on")
+    monkeypatch.setenv(apply.VARIABLE, "on")  # as --shardformer on does, for workers too
+    with pytest.raises(ValueError, match="shardformer cannot be used: colossalai is not installed"):
+        build(bundle_folder)
+    with pytest.raises(ValueError, match="shardformer cannot be used: colossalai is not installed"):
+        generate(GenerationRequest("a red ball", model=bundle_folder, length=1, steps=1))
+    monkeypatch.setenv(apply.VARIABLE, "off")
     with pytest.raises(ValueError, match="The text precision nf4 needs bitsandbytes"):
         build(bundle_folder, text_dtype="nf4")
     with pytest.raises(ValueError, match="Got the text precision 'fp8'; choose one of fp32, bf16, int8, nf4"):
@@ -223,3 +232,20 @@ def test_dtypes_are_named() -> None:
     assert choose_dtype(None, cpu) in (torch.bfloat16, torch.float32)
     with pytest.raises(ValueError, match="choose one of bf16, fp32"):
         choose_dtype("fp16", cpu)
+
+
+def test_a_policy_that_can_be_used_is_used_unless_told_otherwise_and_the_plan_says_so(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, loads: Counter[str]
+) -> None:
+    changed: list[object] = []
+    monkeypatch.setattr(apply, "obstacle", lambda: None)
+    monkeypatch.setattr(apply, "_optimize", changed.append)
+    monkeypatch.delenv(apply.VARIABLE, raising=False)
+    models = build(bundle_folder)
+    assert models.config.plan.shardformer == "on" and changed == [models.text_encoder.t5.model]
+    assert "colossalai" in models.config.plan.versions
+    assert is_built(load_bundle(bundle_folder), None, "fp32", optimized=False)
+    monkeypatch.setenv(apply.VARIABLE, "off")
+    assert not is_built(load_bundle(bundle_folder), None, "fp32", optimized=False)
+    plan = build(bundle_folder).config.plan
+    assert plan.shardformer == "off" and "colossalai" not in plan.versions and len(changed) == 1

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal, TypeVar, get_args
@@ -13,6 +14,8 @@ log = logging.getLogger(__name__)
 
 Setting = Literal["auto", "on", "off"]
 SETTINGS: tuple[str, ...] = get_args(Setting)
+VARIABLE = "OPENSORA_SHARDFORMER"
+"""Variable with the setting of a program and its workers; what the option ``--shardformer`` sets."""
 T5 = TypeVar("T5", bound=nn.Module)
 
 TRIED_TOKENS = 8
@@ -34,17 +37,33 @@ def apply_shardformer(t5: T5, setting: str = "on") -> T5:
         ShardformerError: ``on``, and colossalai is not installed or does not work with these versions.
         ValueError: another setting.
     """
-    if setting not in SETTINGS:
-        raise ValueError(f"got the shardformer setting {setting!r}; expected one of {', '.join(SETTINGS)}.")
-    if setting == "off":
-        return t5
-    if reason := obstacle():
-        if setting == "on":
-            raise ShardformerError(f"shardformer cannot be used: {reason}")
-        _say_once(reason)
+    if decided(setting) == "off":
         return t5
     _optimize(t5)
     return t5.eval().requires_grad_(False)
+
+
+def wanted() -> str:
+    """The setting of this program, see :data:`VARIABLE`; ``auto`` where nobody chose."""
+    return os.environ.get(VARIABLE) or "auto"
+
+
+def decided(setting: str) -> Literal["on", "off"]:
+    """What a setting comes to here: ``on`` fails where it cannot be done, ``auto`` says once why it was not done.
+
+    Raises: as :func:`apply_shardformer`.
+    """
+    if setting not in SETTINGS:
+        raise ValueError(f"got the shardformer setting {setting[:40]!r}; expected one of {', '.join(SETTINGS)}.")
+    if setting == "off":
+        return "off"
+    reason = obstacle()
+    if reason is None:
+        return "on"
+    if setting == "on":
+        raise ShardformerError(f"shardformer cannot be used: {reason}")
+    _say_once(reason)
+    return "off"
 
 
 @cache

@@ -177,9 +177,10 @@ def models(
         if as_json:
             typer.echo(json.dumps([_facts(preset) for preset in zoo.PRESETS.values()], indent=2))
             return
+        width = max(map(len, zoo.PRESETS)) + 2
         for preset in zoo.PRESETS.values():
-            typer.echo(f"{preset.name:23}{preset.title}")
-            typer.echo(f"{'':23}{', '.join(preset.modes)} at {', '.join(preset.resolutions)}; {_state(preset)}")
+            typer.echo(f"{preset.name:{width}}{preset.title}")
+            typer.echo(f"{'':{width}}{', '.join(preset.modes)} at {', '.join(preset.resolutions)}; {_state(preset)}")
 
 
 def _facts(preset: "Preset") -> dict[str, Any]:

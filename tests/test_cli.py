@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from opensora.cli import app
 from opensora.datasets.video_io import read_metadata, read_video
 from opensora.models.stdit.stdit3 import STDiT3
+from opensora.models.zoo import PRESETS
 from opensora.pipelines.build import release_models
 from opensora.pipelines.request import CAMERA_MOTIONS
 from opensora.pipelines.result import Progress

@@ -36,6 +36,8 @@ BYTES_PER_PIXEL = 0.25
 """Of a finished file; clips are mostly smaller."""
 PNG_BYTES_PER_PIXEL = 3.1
 """Of a picture, at most."""
+SAME = {"memory.machine": "memory.total"}
+"""Notes on the cost that a reason of another wording says too."""
 SHORTEST_TURN, HANDING_OVER = 20, 10
 """Seconds: the least that is asked for on a shared GPU, and what is added to the slowest that is expected."""
 
@@ -98,7 +100,8 @@ def preflight(request: GenerationRequest, limits: Limits | None = None) -> Prefl
     checks.sort(key=lambda check: -COLOURS.index(check[0]))
     colour: Colour = checks[0][0] if checks else "green"
     reasons = [text for _, text in checks]
-    notes = [note for note in cost.notes if note not in reasons]
+    codes = {getattr(reason, "code", "") for reason in reasons}
+    notes = [note for note in cost.notes if note not in reasons and SAME.get(getattr(note, "code", "")) not in codes]
     return Preflight(colour, reasons, cost, str(device), found, needed, free, notes)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from opensora.pipelines import memory, speed, verdict
+from opensora.pipelines import preflight as preflight_module
 from opensora.pipelines.cost import Memory
 from opensora.pipelines.fit import fit
 from opensora.pipelines.memory import Room, counted, predict
@@ -58,6 +59,11 @@ def test_memory_is_red_above_what_is_there_or_free_and_amber_where_it_is_tight(
         assert words in " ".join(found.reasons)
     monkeypatch.setattr(verdict, "room", lambda _: None)
     assert preflight(request).colour == "green"
+    for module in (verdict, preflight_module):  # the cost alone says it in other words
+        monkeypatch.setattr(module, "room", lambda _: Room(need - 1, need - 1))
+    found = preflight(request)
+    assert any("this machine's CPU has" in note for note in found.cost.notes)
+    assert sum("of memory;" in sentence for sentence in (*found.reasons, *found.notes)) == 1
 
 
 def test_disk_and_time_count_too(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,7 @@ ENGLISH: dict[str, str] = {
     "time.allowed": "It takes about {time}, and {allowed} are allowed. Choose fewer steps, a shorter clip or a "
     "smaller resolution.",
     "time.long": "It takes about {time}.",
+    "fit.busy": "Settings that fit are being looked for already, for this page or another. Try again in a few seconds.",
     "fit.none": "No settings were found that fit. {reasons}",
     "fit.left": "The {field} is left to the model.",
     "fit.change": "Set the {field} to {now} instead of {before}.",

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,17 @@ def fill(queue: JobQueue, browser: Browser | None, shown: dict[str, Any], event:
     else:
         values = as_it_was(view)
     shown = {**shown, "editing": view.id if act == "edit" else None}
-    return shown, "", *fields.filled(w, values).values()
+    return shown, _other_model(w, view.request.model, values["model"]), *fields.filled(w, values).values()
+
+
+def _other_model(w: Words, before: object, now: str) -> str:
+    """That another model was chosen, where the clip's own cannot do what was asked for."""
+    if before == now:
+        return ""
+    old = zoo.PRESETS[before].title if isinstance(before, str) and before in zoo.PRESETS else Path(str(before)).name
+    chosen = zoo.PRESETS[now]
+    other = f"{chosen.title} ({choices.whereabouts(w, chosen)})"
+    return f"<p class='os-note' role='status'>{escape(w('model.other', model=old, other=other))}</p>"
 
 
 def as_it_was(view: JobView) -> dict[str, Any]:

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 PARTS = ("panel", "progress", "announcement", "waiting", "history")
 """Parts of the screen that are HTML."""
+POLL_SECONDS, IDLE_SECONDS = 0.5, 30.0
+"""Seconds between two looks while something of this person is unfinished, and else: jobs may begin on another device.
+The browser looks only while the page can be seen."""
 CONTROLS = 4
 """Timer, Generate, Cancel and search."""
 SCREEN = 1 + len(PARTS) + CONTROLS
@@ -168,10 +171,10 @@ class Handlers:
                 shown = {**shown, "example": None}
             elif act in SHOWING:
                 browser, shown = self._shown(browser, act, job_id, event), {**shown, "example": None}
-            elif act in ("more", "compare", "uncompare", "leave"):
-                shown = looked(shown, act, job_id)
-            else:
-                self._change(act, job_id, browser["owner"])
+            elif act in ("more", "compare", "side", "uncompare", "leave"):
+                shown = looked(shown, act, job_id, event)
+            elif not self._change(act, job_id, browser["owner"]):
+                return browser, problem(w := words_of(browser), w("act.late")), *self.poll(browser, shown)
         except RequestError as error:
             return browser, problem(words_of(browser), str(error)), *skipped()
         return browser, "", *self.poll(browser, shown)
@@ -194,7 +197,7 @@ class Handlers:
             return {**browser, "job": begun, "batch": None}
         view = self.queue.view(job_id, owner)
         if view is None or view.state is not JobState.DONE:
-            return browser
+            raise RequestError("job", words_of(browser)("gone"))
         request = dataclasses.replace(view.request, seed=(view.settings or {}).get("seed", view.request.seed))
         new = self.queue.submit(self.room.require(request), owner)
         kept = [*again_of(browser).items(), (new, view.id)][-REMEMBERED:]
@@ -206,21 +209,21 @@ class Handlers:
         refused = self.models.act(w, told(event, "act"), told(event, "name"), admin)
         return gr.Timer(active=self.models.busy), listed(w, self.models, admin, refused)
 
-    def _change(self, act: str, job_id: str, owner: str) -> None:
-        """Change something about a job; nothing where its owner has none of that id, or it is past that."""
+    def _change(self, act: str, job_id: str, owner: str) -> bool:
+        """Change something about a job; ``False`` where its owner has none of that id, or it is past that."""
         match act:
             case "remove":
-                self.queue.cancel(job_id, owner)
+                return self.queue.cancel(job_id, owner)
             case "delete":
-                self.queue.remove(job_id, owner)
+                return self.queue.remove(job_id, owner)
             case "pin" | "unpin":
-                self.queue.pin(job_id, owner, act == "pin")
+                return self.queue.pin(job_id, owner, act == "pin")
             case "pause":
-                self.queue.pause(job_id, owner)
+                return self.queue.pause(job_id, owner)
             case "resume":
-                self.queue.resume(job_id, owner)
+                return self.queue.resume(job_id, owner)
             case "up" | "down":
-                self.queue.move(job_id, owner, Move(act))
+                return self.queue.move(job_id, owner, Move(act))
             case "duplicate":
                 view = self.queue.view(job_id, owner)
                 return view is not None and bool(
@@ -228,6 +231,7 @@ class Handlers:
                 )
             case "pause-all" | "resume-all" | "clear":
                 self._change_all(act, owner)
+        return True
 
     def _change_all(self, act: str, owner: str) -> None:
         """Pause, resume or remove what of an owner is unfinished; what runs comes last, so that nothing else begins."""
@@ -280,13 +284,16 @@ class Handlers:
         return self.queue.view(job_of(browser), owner_of(browser))
 
 
-def looked(shown: Shown, act: str, job_id: str) -> Shown:
+def looked(shown: Shown, act: str, job_id: str, event: gr.EventData) -> Shown:
     """What is looked at changes: more of the history, two clips side by side, or no waiting job that is edited."""
     match act:
         case "more":
             return {**shown, "most": (shown.get("most") or history.MOST) + history.MOST}
         case "compare":
             return {**shown, "pair": history.chosen(shown.get("pair") or [], job_id)}
+        case "side":
+            pair = shown.get("pair") or []
+            return {**shown, "pair": history.other_clip(pair, told(event, "place"), job_id, told(event, "number"))}
         case "uncompare":
             return {**shown, "pair": []}
     return {**shown, "editing": None}
@@ -324,7 +331,7 @@ def _controls(w: Words, busy: bool, present: bool, stopping: bool, editing: bool
     """
     generate = "edit.save" if editing else "generate.more" if busy else "generate"
     return (
-        gr.Timer(active=busy),
+        gr.Timer(POLL_SECONDS if busy else IDLE_SECONDS, active=True),
         gr.update(value=w(generate)),
         gr.update(visible=present, interactive=not stopping, value=w("cancel.busy" if stopping else "cancel")),
     )

@@ -39,7 +39,7 @@ def head(w: Words, person: str = "") -> str:
     return (
         f"<header><h1>Open-Sora</h1><p>{w('tagline')}</p></header><div class='os-row os-head-tools'>"
         f"<div class='os-languages' role='group' aria-label='{w('language')}'>{switch}</div>"
-        f"{leave if person else ''}</div>"
+        f"{leave if person else ''}</div><div id='drop-here' class='os-drop' hidden>{w('restore.drop')}</div>"
     )
 
 
@@ -48,9 +48,11 @@ KEYS = {"keys.generate": "Ctrl+Enter, G", "keys.prompt": "P", "keys.random": "R"
 
 
 def keys(w: Words) -> str:
-    """Which keys do what."""
+    """Which keys do what, and the switch without which single ones do nothing: they are typed by mistake, and spoken by
+    people who dictate."""
     rows = "".join(f"<div><dt><kbd>{escape(key)}</kbd></dt><dd>{w(name)}</dd></div>" for name, key in KEYS.items())
-    return f"<details class='os-more'><summary>{w('keys')}</summary><dl class='os-facts'>{rows}</dl></details>"
+    switch = f"<label class='os-switch'><input type='checkbox' id='single-keys'> {w('keys.single')}</label>"
+    return f"<details class='os-more'><summary>{w('keys')}</summary>{switch}<dl class='os-facts'>{rows}</dl></details>"
 
 
 def choose_resolution(browser: Browser | None, model: str, resolution: str, ratio: str) -> Any:

@@ -23,7 +23,6 @@ from opensora.ui.wildcards import surprise
 from opensora.ui.words import ENGLISH
 
 STYLE = Path(__file__).with_name("style.css")
-POLL_SECONDS = 0.5
 BROWSER_KEY = "opensora-page"
 
 
@@ -59,7 +58,7 @@ def create_demo(
     with blocks:
         browser: Any = gr.BrowserState(None, storage_key=BROWSER_KEY, secret=BROWSER_KEY)
         shown: Any = gr.State({})
-        timer: Any = gr.Timer(POLL_SECONDS, active=False)
+        timer: Any = gr.Timer(handlers.IDLE_SECONDS, active=False)
         with gr.Row(elem_classes="os-head"):
             head: Any = gr.HTML(languages.head(ENGLISH), elem_id="head", js_on_load=CLICKS)
             chip: Any = gr.HTML("", elem_id="machine")
@@ -104,7 +103,7 @@ class Page:
         self.acts, self.labels, self.browser, self.shown, self.timer = acts, labels, browser, shown, timer
         self.composer, self.parts, self.inputs = composer, screen, composer.inputs
         self.values = [self.inputs[name] for name in FIELDS]
-        self.images = [self.inputs["reference_image"], self.inputs["last_image"]]
+        self.given = [self.inputs[name] for name in ("reference_image", "last_image", "reference_video", "lead_video")]
         self.screen = [shown, *screen.html, timer, composer.generate, composer.cancel, screen.search]
         self.acted = [browser, composer.refusal, *self.screen]
         self.held = gr.State("")
@@ -182,7 +181,7 @@ class Page:
             event.then(handlers.machine, self.browser, chip, **QUIET)
             event.then(
                 strip.show_crop,
-                [self.browser, *self.images, model, resolution, self.inputs["aspect_ratio"]],
+                [self.browser, *self.given, model, resolution, self.inputs["aspect_ratio"]],
                 self.composer.strip.crop,
                 **QUIET,
             )
@@ -293,9 +292,9 @@ class Page:
         chosen.then(self.acts.preflight, [browser, *self.values], cost, **LATEST)
         model = inputs["model"]
         resolution.change(languages.choose_resolution, [browser, model, resolution, ratio], ratio, **QUIET)
-        for image in self.images:
-            image.change(strip.choose_image, [browser, *self.images, model, resolution], [ratio, crop], **LATEST)
-        ratio.change(strip.show_crop, [browser, *self.images, model, resolution, ratio], crop, **LATEST)
+        for given in self.given:
+            given.change(strip.choose_shape, [browser, *self.given, model, resolution], [ratio, crop], **LATEST)
+        ratio.change(strip.show_crop, [browser, *self.given, model, resolution, ratio], crop, **LATEST)
         for name in FIELDS:
             typed = isinstance(inputs[name], gr.Textbox)
             if name != "model":  # its resolution has to follow first

@@ -1,6 +1,7 @@
 """What is done with models on the page: their files are looked at, downloaded, and tried with a known clip."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,22 +25,32 @@ FOUND = {
 """Texts by what a self-test found."""
 
 
+CHECK_AGAIN = 3600.0
+"""Seconds before the files of a model are looked at anew for somebody who is no administrator."""
+
+
 class Checks:
     """Looks at the hashes of models, each in a thread of its own: of 25 GB that takes a minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._verdicts: dict[str, str | None] = {}
+        self._begun: dict[str, float] = {}
 
-    def begin(self, name: str) -> None:
-        """Look at a model, unless that is being done."""
+    def begin(self, name: str, admin: bool) -> bool:
+        """Look at a model, unless that is being done. Returns whether that is allowed: to somebody who is no
+        administrator while no other model is looked at, and each model once an hour."""
         if name not in zoo.PRESETS:
-            return
+            return True
         with self._lock:
-            if name in self._verdicts and self._verdicts[name] is None:
-                return
-            self._verdicts[name] = None
+            if self._verdicts.get(name, "") is None:
+                return True
+            recent = time.monotonic() - self._begun.get(name, -CHECK_AGAIN) < CHECK_AGAIN
+            if not admin and (recent or None in self._verdicts.values()):
+                return False
+            self._verdicts[name], self._begun[name] = None, time.monotonic()
         threading.Thread(target=self._look, args=(name,), name=f"opensora-check-{name}", daemon=True).start()
+        return True
 
     def _look(self, name: str) -> None:
         try:
@@ -171,8 +182,9 @@ class Models:
             admin: whether whoever pressed it may change what is installed.
         """
         if act == "check":
-            self.checks.begin(name)
-            return ""
+            if self.checks.begin(name, admin):
+                return ""
+            return w("models.wait", model=zoo.PRESETS[name].title)
         change: dict[str, Any] = {
             "download": self.downloads.begin,
             "pause-download": self.downloads.pause,

@@ -2,13 +2,21 @@
 // the inputs change by it. The clip's playhead goes along. What needs no server is done here.
 const video = () => [...document.querySelectorAll('#panel video')].find(one => !one.paused) || document.querySelector('#panel video');
 
-function copy(target) {
-  const text = document.getElementById(target.dataset.from).innerText;
-  const told = target.innerText;
-  navigator.clipboard.writeText(text).then(() => {
-    target.innerText = target.dataset.done;
-    setTimeout(() => { target.innerText = told; }, 1500);
-  });
+// Pages that come by plain http from another machine have no clipboard: there the text is selected and copied as if by
+// hand, and where the browser does not let us do that either, it stays selected.
+async function copy(target) {
+  const source = document.getElementById(target.dataset.from);
+  let done = true;
+  try {
+    await navigator.clipboard.writeText(source.innerText);
+  } catch {
+    getSelection().selectAllChildren(source);
+    done = document.execCommand('copy');
+    if (done) getSelection().removeAllRanges();
+  }
+  target.dataset.told ??= target.innerText;
+  target.innerText = done ? target.dataset.done : target.dataset.failed;
+  setTimeout(() => { target.innerText = target.dataset.told; }, done ? 1500 : 6000);
 }
 
 function save(target) {
@@ -43,7 +51,29 @@ async function otherForm(target) {
   target.innerText = told;
 }
 
-// Keys: only once for the whole page. None of them is taken while something is typed, but for Generate itself.
+// A file that is dropped anywhere but on a place for pictures and clips brings its settings back.
+const dropped = event => event.dataTransfer?.types.includes('Files') && !event.target.closest?.('.os-slot');
+const hint = shown => { const place = document.querySelector('#drop-here'); if (place) place.hidden = !shown; };
+function takeDrops() {
+  document.addEventListener('dragover', event => {
+    hint(dropped(event));
+    if (dropped(event)) event.preventDefault();
+  });
+  document.addEventListener('dragleave', event => { if (!event.relatedTarget) hint(false); });
+  document.addEventListener('drop', event => {
+    hint(false);
+    const input = document.querySelector('.os-prompt-tools input[type=file]');
+    if (!dropped(event) || !input) return;
+    event.preventDefault();
+    const one = new DataTransfer();
+    one.items.add(event.dataTransfer.files[0]);
+    input.files = one.files;
+    input.dispatchEvent(new Event('change', {bubbles: true}));
+  });
+}
+
+// Keys: only once for the whole page. Single ones only after a switch, and none of them while something is typed.
+const SINGLE = 'opensora-single-keys';
 const DO = {
   g: () => document.querySelector('#generate')?.click(),
   p: () => document.querySelector('#prompt textarea')?.focus(),
@@ -53,10 +83,18 @@ const DO = {
 };
 if (!window.openSoraKeys) {
   window.openSoraKeys = true;
+  takeDrops();
+  document.addEventListener('toggle', () => {
+    const single = document.querySelector('#single-keys');
+    if (single) single.checked = localStorage.getItem(SINGLE) === 'on';
+  }, true);
+  document.addEventListener('change', event => {
+    if (event.target.id === 'single-keys') localStorage.setItem(SINGLE, event.target.checked ? 'on' : 'off');
+  });
   document.addEventListener('keydown', event => {
     const typing = event.target.closest?.('input, textarea, select, button, a, video, summary, [contenteditable]');
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return DO.g();
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !DO[event.key]) return;
+    if (localStorage.getItem(SINGLE) !== 'on' || typing || event.ctrlKey || event.metaKey || event.altKey || !DO[event.key]) return;
     event.preventDefault();
     DO[event.key]();
   });

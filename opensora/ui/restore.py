@@ -175,7 +175,7 @@ def copies(w: Words, view: JobView, rest: dict[str, Any] | None) -> str:
         place = f"copy-{name}"
         copy = (
             f"<button type='button' class='os-button os-small' data-act='copy' data-from='{place}' "
-            f"data-done='{w('copy.done')}'>{w('copy')}</button>"
+            f"data-done='{w('copy.done')}' data-failed='{w('copy.failed')}'>{w('copy')}</button>"
         )
         parts.append(
             f"<div class='os-copy'><div class='os-row'><strong>{w(f'copy.{name}')}</strong>{copy}</div>"

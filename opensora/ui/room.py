@@ -3,7 +3,8 @@
 Programs are refused by the same function, :func:`opensora.pipelines.verdict.require`.
 """
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from opensora.pipelines.errors import RequestError
 from opensora.pipelines.image_first import bundles
 from opensora.pipelines.request import GenerationRequest, require_weights
+from opensora.sentences import say
 from opensora.ui import render
 from opensora.ui.said import button, problem
 from opensora.ui.words import Words
@@ -31,6 +33,9 @@ class Room:
     and only settings and missing weights are refused."""
     processes: int = 1
     """Processes that make each clip together."""
+    _searching: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Held while settings that fit are looked for: hundreds are tried, which takes seconds of a processor that nobody
+    shall be able to take many times at once."""
 
     def require(self, request: GenerationRequest) -> GenerationRequest:
         """The request with everything checked.
@@ -64,11 +69,16 @@ class Room:
         """The nearest settings that this machine can serve.
 
         Raises:
-            RequestError: a setting cannot be used, or nothing fits.
+            RequestError: a setting cannot be used, nothing fits, or somebody else's settings are being looked for.
         """
         from opensora.pipelines.fit import fit
 
-        return fit(request, self._limits())
+        if not self._searching.acquire(blocking=False):
+            raise RequestError("fit", say("fit.busy"))
+        try:
+            return fit(request, self._limits())
+        finally:
+            self._searching.release()
 
     def _limits(self) -> "Limits":
         from opensora.pipelines.verdict import Limits

@@ -93,7 +93,7 @@ class Several:
         view = self.queue.view(job_id, owner_of(browser))
         steps = None if view is None else _full_steps(browser).get(view.batch or "")
         if view is None or steps is None:
-            return browser
+            raise RequestError("job", words_of(browser)("gone"))
         seed = (view.settings or {}).get("seed", view.request.seed)
         full = self.room.require(dataclasses.replace(view.request, steps=steps, seed=seed))
         new = self.queue.submit(full, owner_of(browser))

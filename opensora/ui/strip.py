@@ -1,14 +1,17 @@
 """The condition strip: what a clip begins with, ends with, goes on from or leads to, in the order of time."""
 
+from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 from PIL import Image
 
 from opensora.datasets.aspect import closest_aspect_ratio
-from opensora.datasets.confined import read_image
+from opensora.datasets.confined import read_clip, read_image
 from opensora.models import zoo
+from opensora.pipelines.references import CLIPS
 from opensora.ui import choices, render
 from opensora.ui.browser import Browser, words_of
 from opensora.ui.fields import SLOTS
@@ -89,17 +92,21 @@ def notes_of(w: Words, model: str) -> list[str]:
     return [unable(w, slot, model) for slot in SLOTS]
 
 
-def choose_image(
-    browser: Browser | None, first: str | None, last: str | None, model: str, resolution: str
+Given = str | None
+"""File of a picture or a clip."""
+
+
+def choose_shape(
+    browser: Browser | None, first: Given, last: Given, clip: Given, lead: Given, model: str, resolution: str
 ) -> tuple[Any, str]:
-    """A dropped image picks the closest aspect ratio, the first one before the last; returns it and the crops, or what
-    is wrong."""
+    """What is dropped picks the closest aspect ratio, images before clips and the first before the last; returns it and
+    the crops, or what is wrong."""
     w = words_of(browser)
     try:
-        pictures = [_read(first), _read(last)]
+        pictures = _pictures(first, last, clip, lead)
     except ValueError as error:
         return gr.skip(), problem(w, str(error), "crop.refused")
-    leading = next((image for image in pictures if image is not None), None)
+    leading = next(iter(pictures.values()), None)
     if leading is None:
         return gr.skip(), ""
     multiple = choices.multiple(model, resolution)
@@ -108,21 +115,44 @@ def choose_image(
 
 
 def show_crop(
-    browser: Browser | None, first: str | None, last: str | None, model: str, resolution: str, ratio: str
+    browser: Browser | None,
+    first: Given,
+    last: Given,
+    clip: Given,
+    lead: Given,
+    model: str,
+    resolution: str,
+    ratio: str,
 ) -> str:
     """The pictures of the crops for another aspect ratio or resolution."""
     w = words_of(browser)
     try:
-        return _crops(w, [_read(first), _read(last)], choices.size(model, resolution, ratio), ratio)
+        return _crops(w, _pictures(first, last, clip, lead), choices.size(model, resolution, ratio), ratio)
     except ValueError as error:
         return problem(w, str(error), "crop.refused")
 
 
-def _read(path: str | None) -> Image.Image | None:
-    return read_image(path) if path else None
+def _pictures(first: Given, last: Given, clip: Given, lead: Given) -> dict[str, Image.Image]:
+    """What is given by its place; of a clip its first frame.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
+    images = {place: read_image(file) for place, file in (("first", first), ("last", last)) if file}
+    return images | {place: _frame(file) for place, file in (("clip", clip), ("lead", lead)) if file}
 
 
-def _crops(w: Words, pictures: list[Image.Image | None], size: tuple[int, int], ratio: str) -> str:
+def _frame(file: str) -> Image.Image:
+    change = Path(file).stat().st_mtime_ns if Path(file).is_file() else 0
+    return _first_frame(file, change)
+
+
+@lru_cache(maxsize=16)
+def _first_frame(file: str, change: int) -> Image.Image:
+    """A clip is read once, however often its crop is drawn."""
+    return Image.fromarray(read_clip(file, CLIPS).frames[0])
+
+
+def _crops(w: Words, pictures: dict[str, Image.Image], size: tuple[int, int], ratio: str) -> str:
     height, width = size
-    places = zip(("first", "last"), pictures, strict=True)
-    return "".join(render.crop(w, image, width, height, ratio, place) for place, image in places if image is not None)
+    return "".join(render.crop(w, image, width, height, ratio, place) for place, image in pictures.items())

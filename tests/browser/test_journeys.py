@@ -36,6 +36,18 @@ def still(visit: Visit) -> Page:
     return page
 
 
+DROP = """async address => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([await (await fetch(address)).blob()], 'clip.png', {type: 'image/png'}));
+  const send = kind => document.body.dispatchEvent(
+    new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+  send('dragover');
+  if (document.querySelector('#drop-here').hidden) throw new Error('nothing says that a file can be dropped');
+  send('drop');
+}"""
+"""Drops a file of the server on the page."""
+
+
 @pytest.fixture
 def korean(server: Server, browser: Browser) -> Iterator[Visit]:
     context = browser.new_context(viewport={"width": 390, "height": 844}, locale="ko-KR", reduced_motion="reduce")
@@ -77,7 +89,7 @@ def test_drafts_are_picked_promoted_found_compared_and_restored(visit: Visit) ->
     source = page.get_attribute("#panel img", "src")
     assert source is not None
     page.fill("#prompt textarea", "something else")
-    page.set_input_files(".os-prompt-tools input[type=file]", str(visit.server.outputs / source.removeprefix("files/")))
+    page.evaluate(DROP, source)
     expect(page.locator("#refusal")).to_contain_text("were filled in", timeout=WAIT)
     expect(page.locator("#prompt textarea")).to_have_value("a {purple} kite")
     page.click("#panel [data-act=continue]")
@@ -105,6 +117,11 @@ def test_nobody_is_kept_out(visit: Visit) -> None:
     assert reached.index("random") < next(
         i for i, name in enumerate(reached) if name in ("generate", "reference-image")
     )
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("r")  # a single key does nothing before it is switched on
+    page.click("#keys summary")
+    page.check("#single-keys")
+    expect(page.locator("#prompt textarea")).to_have_value("")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("r")
     expect(page.locator("#prompt textarea")).to_have_value(re.compile("[a-z]{3}"), timeout=WAIT)

@@ -135,7 +135,7 @@ def test_generate_shows_the_job_and_later_ones_wait_in_the_list(acts: Handlers, 
     acts.queue.wait(jobs[0].id, browser["owner"], timeout=60)
     shown, panel, progress, announcement, waiting, history, timer, generate, cancel, search = acts.poll(browser, shown)
     assert "<video" in panel and progress == waiting == "" and announcement == "The clip is ready"
-    assert history.count("os-tile") == 2 and timer.active is False
+    assert history.count("os-tile") == 2 and (timer.value, timer.active) == (handlers.IDLE_SECONDS, True)
     assert (generate["value"], cancel["visible"], search["visible"]) == ("Generate", False, True)
 
 
@@ -260,7 +260,12 @@ def test_settings_of_a_job_can_be_used_again(acts: Handlers, steps: Steps) -> No
     _, refusal, *inputs = fill(acts.queue, browser, {}, pressed("reuse", browser["job"]))
     got = dict(zip(FIELDS, inputs, strict=True))
     assert refusal == ""
-    assert (got["prompt"], got["seed"], got["motion_score"], got["negative_prompt"]) == ("a ball", "7", "5", "rain")
+    assert (got["prompt"], got["seed"], got["motion_score"]["value"], got["negative_prompt"]) == (
+        "a ball",
+        "7",
+        "5",
+        "rain",
+    )
     following = {name: got[name]["value"] for name in ("steps", "aspect_ratio", "camera_motion", "last_image")}
     assert following == {"steps": 30, "aspect_ratio": "9:16", "camera_motion": "", "last_image": None}
     _, refusal, *inputs = fill(acts.queue, {"owner": "somebody"}, {}, pressed("reuse", browser["job"]))
@@ -274,7 +279,7 @@ def test_a_clip_goes_on_from_the_frame_at_the_playhead(acts: Handlers, steps: St
     event = pressed("continue", browser["job"], time="0.3", file="0")
     _, refusal, *inputs = fill(acts.queue, browser, {}, event)
     got = dict(zip(FIELDS, inputs, strict=True))
-    assert refusal == "" and (got["prompt"], got["seed"], got["num_videos"]) == ("a ball", "", 1)
+    assert refusal == "" and (got["prompt"], got["seed"], got["num_videos"]["value"]) == ("a ball", "", 1)
     with Image.open(got["reference_image"]["value"]) as frame:
         assert frame.size == (32, 16) and abs(frame.getpixel((3, 3))[0] - 40) < 4  # the grey of these clips
     for broken in ("nan", "-1", "x", None):
@@ -386,15 +391,15 @@ def animation() -> bytes:
 def test_any_common_picture_shows_its_crop(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "upload"  # the name says nothing
     file.write_bytes(data)
-    ratio, html = strip.choose_image(None, str(file), None, "tiny", "144p")
+    ratio, html = strip.choose_shape(None, str(file), None, None, None, "tiny", "144p")
     assert ratio["value"] == "2:3" and "First frame, 2:3" in html
-    assert "First frame, 16:9" in strip.show_crop(None, str(file), None, "tiny", "144p", "16:9")
+    assert "First frame, 16:9" in strip.show_crop(None, str(file), None, None, None, "tiny", "144p", "16:9")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 def test_pictures_of_absurd_shapes_still_have_a_crop(tmp_path: Path, size: tuple[int, int]) -> None:
     (tmp_path / "thin.png").write_bytes(picture("RGB", size))
-    _, html = strip.choose_image(None, str(tmp_path / "thin.png"), None, "tiny", "144p")
+    _, html = strip.choose_shape(None, str(tmp_path / "thin.png"), None, None, None, "tiny", "144p")
     assert "First frame" in html
 
 
@@ -412,10 +417,10 @@ def test_pictures_of_absurd_shapes_still_have_a_crop(tmp_path: Path, size: tuple
 def test_a_picture_that_cannot_be_used_is_a_sentence(tmp_path: Path, data: bytes, reason: str) -> None:
     file = tmp_path / "upload.png"
     file.write_bytes(data)
-    ratio, html = strip.choose_image(None, str(file), None, "tiny", "144p")
+    ratio, html = strip.choose_shape(None, str(file), None, None, None, "tiny", "144p")
     assert ratio == SKIP and reason in html and "role='alert'" in html
     assert str(tmp_path) not in html
-    assert strip.choose_image(None, None, None, "tiny", "144p") == (SKIP, "")
+    assert strip.choose_shape(None, None, None, None, None, "tiny", "144p") == (SKIP, "")
 
 
 def test_the_page_explains_itself_when_no_model_is_here(acts: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:

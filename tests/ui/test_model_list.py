@@ -1,13 +1,14 @@
 """What the list of models says: what is here and where, downloads with their numbers, and what tests found."""
 
 import math
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from memory_queue import MemoryQueue
-from stepwise import Steps
+from stepwise import Steps, until
 
 from opensora.models import zoo
 from opensora.pipelines import self_test
@@ -99,3 +100,20 @@ def test_a_model_that_is_not_here_cannot_be_tried(models: Models) -> None:
     with pytest.raises(RequestError, match="--download"):
         models.tests.begin(NAME, "me")
     assert models.tests.state(ENGLISH, NAME) == "" and model_list.size_of(Path(__file__).parent) > 0
+
+
+def test_files_are_looked_at_once_an_hour_unless_an_administrator_asks(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, looked = threading.Event(), []
+    monkeypatch.setattr(zoo, "weights", lambda preset: (looked.append(preset.name), go.wait(60)))
+    assert models.act(ENGLISH, "check", "tiny", admin=False) == ""
+    assert models.act(ENGLISH, "check", "tiny", admin=False) == ""  # it is being done
+    assert "less than an hour ago" in models.act(ENGLISH, "check", NAME, admin=False)  # one after the other
+    go.set()
+    until(lambda: not models.busy)
+    assert "less than an hour ago" in models.act(ENGLISH, "check", "tiny", admin=False) and looked == ["tiny"]
+    assert models.act(ENGLISH, "check", NAME, admin=False) == ""
+    assert models.act(ENGLISH, "check", "tiny", admin=True) == ""
+    until(lambda: not models.busy)
+    assert sorted(looked) == sorted(["tiny", "tiny", NAME])

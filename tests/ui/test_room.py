@@ -111,3 +111,14 @@ def test_a_disk_without_room_is_refused_and_where_others_make_the_clips_it_does_
     elsewhere = Room(tmp_path, here=False)
     assert elsewhere.require(GenerationRequest("a red ball", length="65f")).resolution == "144p"
     assert "os-red" not in elsewhere.told(LANGUAGES["en"], GenerationRequest("a red ball", length="65f"))
+
+
+def test_settings_that_fit_are_looked_for_once_at_a_time(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    request = GenerationRequest("a red ball", model="tiny", length="17f")
+    with room._searching, pytest.raises(RequestError, match="being looked for already"):
+        room.fit(request)
+    assert room.fit(request).changes == {}
+    with pytest.raises(RequestError, match="steps"):
+        room.fit(GenerationRequest("a red ball", model="tiny", steps=-1))
+    assert room.fit(request).changes == {}  # a refusal leaves the way free

@@ -139,6 +139,7 @@ SENTENCES: dict[str, str] = {
     "disk.little": "결과를 저장할 공간이 {free}뿐입니다. 파일은 {need}까지 될 수 있습니다.",
     "time.allowed": "약 {time} 걸리는데 {allowed}까지 허용되어 있습니다. 스텝이나 길이를 줄이거나 해상도를 낮추세요.",
     "time.long": "약 {time} 걸립니다.",
+    "fit.busy": "맞는 설정을 이미 찾고 있습니다. 몇 초 뒤에 다시 해 보세요.",
     "fit.none": "이 컴퓨터에 맞는 설정을 찾지 못했습니다. {reasons}",
     "fit.left": "{field}: 모델에 맡깁니다.",
     "fit.change": "{field}: {before} 대신 {now}.",

@@ -102,5 +102,6 @@ def _add_generate(jobs: Jobs, told: Callable[..., dict[str, Any]]) -> None:
 def _kind(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The type of a value as gradio's clients read it: one, or any of several."""
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    plain = [{"type": kind, **({"items": {}} if kind == "array" else {})} for kind in kinds]
+    items: dict[str, Any] = {"items": {}}
+    plain = [{"type": kind} | (items if kind == "array" else {}) for kind in kinds]
     return plain[0] if len(plain) == 1 else {"anyOf": plain}

@@ -89,10 +89,11 @@ def _add_generate(jobs: Jobs, told: Callable[..., dict[str, Any]]) -> None:
     setattr(generate_video, "__signature__", inspect.Signature(parameters))  # noqa: B010  (gradio reads it)
     inputs: list[Any] = [Api(schema.get("default"), _kind(schema), name) for name, schema in jobs.settings.items()]
     inputs += [gr.File(label=name, visible=False) for name in jobs.uploads]
+    made: dict[str, Any] = {"type": "object", "additionalProperties": {}}
     gr.Button(visible=False).click(
         generate_video,
         inputs,
-        Api(None, {"type": "object", "additionalProperties": {}}, "video"),
+        Api(None, made, "video"),
         api_name="generate_video",
         concurrency_limit=8,
         show_progress="hidden",

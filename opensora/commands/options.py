@@ -40,6 +40,9 @@ def request_of(
     negative_prompt: Annotated[str, typer.Option(help="What to move away from.")] = "",
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same clip; default: random.")] = None,
     num_videos: Annotated[int, typer.Option(help="Clips to make, each with the next seed.")] = 1,
+    candidate: Annotated[
+        int | None, typer.Option(help="Which of the pictures that are made first is kept; default: the best.")
+    ] = None,
     loops: Annotated[int, typer.Option(help="Parts of the clip; each continues the one before.")] = 1,
     model: Annotated[
         str | None, typer.Option(help="Name of a preset (see `models`), or a folder of weights, written with a slash.")
@@ -79,6 +82,7 @@ def request_of(
         negative_prompt=negative_prompt,
         seed=seed,
         num_videos=num_videos,
+        candidate=candidate,
         loops=loops,
         reference_image=image,
         last_image=last_image,
@@ -114,9 +118,6 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def folder_or_name(name: str | None) -> str | Path | None:
-    """A preset's name, or the folder of a bundle."""
-    return Path(name) if name is not None and ("/" in name or "\\" in name) else name
 def choose_shardformer(setting: str) -> None:
     """Tell this program and its workers whether colossalai's policy is applied to T5.
 
@@ -133,3 +134,6 @@ def choose_shardformer(setting: str) -> None:
     os.environ["OPENSORA_SHARDFORMER"] = setting  # read in opensora/acceleration/shardformer/apply.py
 
 
+def folder_or_name(name: str | None) -> str | Path | None:
+    """A preset's name, or the folder of a bundle."""
+    return Path(name) if name is not None and ("/" in name or "\\" in name) else name

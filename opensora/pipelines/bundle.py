@@ -21,6 +21,8 @@ CARD = "bundle.json"
 COND_TYPES = ("i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy")
 """Where a reference goes: an image to the first frame, the last frame, or both; a clip to the beginning or the end,
 with ``easy`` twice as much of it."""
+MAX_CANDIDATES = 16
+"""Most pictures of a text of which one is kept."""
 FOLDERS = {"stdit": "stdit", "vae": "vae", "text": "t5", "clip": "clip", "reranker": "reranker"}
 """Folder of each network in a bundle. Only 2.0 has ``clip``; ``reranker`` picks among pictures."""
 
@@ -151,11 +153,16 @@ class BundleCard:
                 "with t2i and i2v."
             )
 
-        if not 1 <= self.picture_candidates <= 16 or (self.picture_candidates > 1 and self.family != "1.3"):
+        if not 1 <= self.picture_candidates <= MAX_CANDIDATES or (self.picture_candidates > 1 and self.family != "1.3"):
             raise ValueError(
-                f"picture_candidates is {self.picture_candidates} for family {self.family}; expected 1 to 16, and 1 "
-                "for other families than 1.3."
+                f"picture_candidates is {self.picture_candidates} for family {self.family}; expected 1 to "
+                f"{MAX_CANDIDATES}, and 1 for other families than 1.3."
             )
+
+    def candidates_of(self, mode: str) -> int:
+        """Pictures that a request of this mode makes first, of which one is kept; 1 where there is no choice."""
+        first = mode == "t2i" or (mode == "t2v" and self.picture_first)
+        return self.picture_candidates if first else 1
 
     @property
     def roles(self) -> tuple[str, ...]:

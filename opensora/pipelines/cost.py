@@ -35,6 +35,8 @@ class Shape:
     """Runs of the denoiser."""
     videos: int
     """Clips."""
+    pictures: int = 1
+    """Pictures of a text alone that are made together, of which one is kept."""
 
     @property
     def frames(self) -> int:

@@ -100,6 +100,8 @@ class Clip:
     """Latents (1, C, T, H, W) of what is given, the beginning first."""
     picture_first: bool = False
     """Whether the first frame is made by a run of its own and then given to the first part."""
+    candidate: int | None = None
+    """Which of several pictures that are made first is kept, from 0; ``None``: the one that fits the text best."""
 
     @property
     def runs(self) -> int:

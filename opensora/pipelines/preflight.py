@@ -213,7 +213,8 @@ def _require_text_dtype(request: GenerationRequest) -> None:
 def shape_of(request: GenerationRequest, bundle: Bundle) -> Shape:
     """What a validated request makes."""
     height, width = request.size()
-    return Shape(height, width, tuple(request.parts(bundle)), request.num_videos)
+    pictures = bundle.card.candidates_of(request.mode) if request.candidate is None else 1
+    return Shape(height, width, tuple(request.parts(bundle)), request.num_videos, pictures)
 
 
 def _readable(count: Callable[[], Counted]) -> Counted:

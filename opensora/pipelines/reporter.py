@@ -23,6 +23,7 @@ class Reporter:
 
     def __init__(self, on_progress: OnProgress | None, cancel: CancelFlag | None, group: Group | None = None) -> None:
         self.timings: dict[str, float] = {}
+        self.kept: list[int] = []  # numbers, from 1, of the pictures that were kept of several
         self._on_progress, self._cancel, self._group = on_progress, cancel, group or Group()
         self._expected: dict[str, float] = {}
         self._stage, self._began, self._step, self._total = "", 0.0, 0, 0

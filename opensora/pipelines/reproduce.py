@@ -36,6 +36,7 @@ DERIVED = (
     "picture_model",
     "picture_sha256",
     "picture_steps",
+    "pictures_kept",
     "reference_sha256",
     "second_reference_sha256",
     "texts",

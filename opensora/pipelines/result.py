@@ -144,11 +144,15 @@ class GenerationResult:
         It is enough to make the clip again, see :mod:`opensora.pipelines.reproduce`: settings, plan with versions and
         hashes of weights, a hash of the pixels before they were encoded, and the pictures that were given.
         """
+        number = self.seeds.index(seed)
+        settings = {**self.settings, "seed": seed, "num_videos": 1}
+        if "pictures_kept" in settings:
+            settings["pictures_kept"] = self.settings["pictures_kept"][number : number + 1]
         told = {
             "program": f"opensora {__version__}",
-            "settings": {**self.settings, "seed": seed, "num_videos": 1},
+            "settings": settings,
             "plan": self.plan,
-            "pixels_sha256": pixels_sha256(self.videos[self.seeds.index(seed)]),
+            "pixels_sha256": pixels_sha256(self.videos[number]),
         }
         given = {name: embedded.pack(frames) for name, frames in self.given.items()}
         return told | ({"given": given} if given else {})
@@ -158,10 +162,6 @@ PICTURE = "the picture that was painted first"
 """What the metadata of such a picture say that its file shows."""
 
 
-def pixels_sha256(frames: np.ndarray) -> str:
-    """Hash of uint8 frames and of their shape."""
-    digest = hashlib.sha256(repr(frames.shape).encode())
-    digest.update(np.ascontiguousarray(frames).data)
 _PICTURE_END = "-picture.png"
 
 
@@ -170,6 +170,10 @@ def role_of(file: Path) -> Literal["clip", "picture"]:
     return "picture" if file.name.endswith(_PICTURE_END) else "clip"
 
 
+def pixels_sha256(frames: np.ndarray) -> str:
+    """Hash of uint8 frames and of their shape."""
+    digest = hashlib.sha256(repr(frames.shape).encode())
+    digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()
 
 

@@ -178,6 +178,7 @@ def _clip(request: GenerationRequest, bundle: Bundle) -> Clip:
         image_guidance=request.image_guidance,
         cond_type=request.cond_type,
         picture_first=bundle.card.picture_first and request.mode == "t2v",
+        candidate=None if request.candidate is None else request.candidate - 1,
     )
 
 
@@ -206,7 +207,7 @@ def _result(
         videos=videos,
         fps=float(bundle.card.fps),
         seeds=_seeds(request),
-        settings=settings_of(request, bundle),
+        settings=settings_of(request, bundle) | ({"pictures_kept": reporter.kept} if reporter.kept else {}),
         plan=plan.to_json(),
         timings=dict(reporter.timings),
         notes=notes,
@@ -235,11 +236,10 @@ def settings_of(request: GenerationRequest, bundle: Bundle) -> dict[str, Any]:
         "parts": [dataclasses.asdict(part) for part in parts],
         "texts": request.texts(bundle),
     }
-    first = bundle.card.picture_first and request.mode == "t2v"
-    if first:
+    if bundle.card.picture_first and request.mode == "t2v":
         settings["picture_first"] = True
-    if bundle.card.picture_candidates > 1 and (first or request.mode == "t2i"):
-        settings["picture_candidates"] = bundle.card.picture_candidates
+    if (candidates := bundle.card.candidates_of(request.mode)) > 1:
+        settings["picture_candidates"] = candidates
     hashes = [hashlib.sha256(frames.tobytes()).hexdigest() for frames in request.references().in_order()]
     settings |= dict(zip(("reference_sha256", "second_reference_sha256"), hashes, strict=False))
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}

@@ -16,6 +16,7 @@ ENGLISH: dict[str, str] = {
     "field.num_videos": "num videos",
     "field.videos": "videos",
     "field.loops": "loops",
+    "field.candidate": "candidate",
     "field.motion": "motion",
     "field.model": "model",
     "field.resolution": "resolution",
@@ -57,6 +58,8 @@ ENGLISH: dict[str, str] = {
     "reference video of the next.",
     "untold": "{model} was told of no {field} in training, so there is none to set; leave it out and describe it "
     "in the prompt.",
+    "candidate.none": "{model} makes one picture at a time here; leave the candidate out.",
+    "candidate.few": "{model} makes {count} pictures, of which one is kept; got the candidate {got}.",
     "distilled": "{model} is a distilled network, which takes no negative prompt; leave it out.",
     "given.none": "The cond type {kind} needs a reference {what}; give one.",
     "given.image": "image",

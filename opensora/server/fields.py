@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from opensora.jobs.record import Priority
+from opensora.pipelines.bundle import MAX_CANDIDATES
 from opensora.pipelines import lora_folder
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.loras import MAX_LORAS, MAX_STRENGTH
@@ -63,6 +64,12 @@ FIELDS: Mapping[str, dict[str, Any]] = MappingProxyType(
             "minimum": 1,
             "maximum": MAX_VIDEOS,
             "description": "Clips to make, each with the next seed.",
+        },
+        "candidate": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "maximum": MAX_CANDIDATES,
+            "description": "Which of the pictures that some models make first is kept; null: the one that fits best.",
         },
         "loops": {
             "type": "integer",

@@ -13,8 +13,8 @@ from PIL import Image
 from opensora.jobs.queue import JobQueue, JobState, JobView
 from opensora.models import zoo
 from opensora.pipelines.request import parse_length
-from opensora.ui import choices, fields
 from opensora.pipelines.result import role_of
+from opensora.ui import choices, fields
 from opensora.ui.browser import Browser, owner_of, words_of
 from opensora.ui.choices import FPS
 from opensora.ui.fields import FIELDS

@@ -94,8 +94,10 @@ class Several:
         steps = None if view is None else _full_steps(browser).get(view.batch or "")
         if view is None or steps is None:
             raise RequestError("job", words_of(browser)("gone"))
-        seed = (view.settings or {}).get("seed", view.request.seed)
-        full = self.room.require(dataclasses.replace(view.request, steps=steps, seed=seed))
+        settings = view.settings or {}
+        kept = [view.request.candidate, *settings.get("pictures_kept", [])][-1]
+        again = {"steps": steps, "seed": settings.get("seed", view.request.seed), "candidate": kept}
+        full = self.room.require(dataclasses.replace(view.request, **again))
         new = self.queue.submit(full, owner_of(browser))
         return {**browser, "job": new, "batch": None}
 

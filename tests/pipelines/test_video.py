@@ -269,6 +269,25 @@ def test_of_several_pictures_the_one_that_fits_the_text_best_is_set_in_motion(
     assert [latents.shape[0] for latents in parts] == [1] and "picture_candidates" not in given.settings
 
 
+def test_the_candidate_that_is_asked_for_is_made_alone(tmp_path: Path, parts: list[Tensor]) -> None:
+    folder = write_bundle(tmp_path / "bundle", picture_first=True, picture_candidates=3)
+    result = make(folder, length="17f", num_videos=2)
+    best = result.settings["pictures_kept"]
+    assert len(best) == 2 and result.metadata(result.seeds[1])["settings"]["pictures_kept"] == best[1:]
+    pictures, first = parts[0], result.videos[0]
+    parts.clear()
+    again = make(folder, length="17f", candidate=best[0])
+    assert parts[0].shape[0] == 1 and torch.allclose(parts[0][0], pictures[best[0] - 1], atol=1e-5)
+    assert np.abs(again.frames.astype(int) - first).max() <= 1 and "pictures_kept" not in again.settings
+    other = best[0] % 3 + 1
+    assert not np.array_equal(make(folder, length="17f", candidate=other).frames, again.frames)
+    assert again.settings["candidate"] == best[0] and again.settings["picture_candidates"] == 3
+    with pytest.raises(RequestError, match="makes 3 pictures, of which one is kept; got the candidate 4"):
+        make(folder, length="17f", candidate=4)
+    with pytest.raises(RequestError, match="leave the candidate out"):
+        make(folder, length="17f", candidate=1, reference_image=np.zeros((90, 160, 3), np.uint8))
+
+
 def test_all_candidates_are_counted_in_the_cost(tmp_path: Path) -> None:
     one, three = (write_bundle(tmp_path / str(n), picture_first=True, picture_candidates=n) for n in (1, 3))
     for length in (1, "17f"):
@@ -278,6 +297,8 @@ def test_all_candidates_are_counted_in_the_cost(tmp_path: Path) -> None:
             costs.append(preflight.count(request, request.bundle()).sampling)
         alone = GenerationRequest("a red ball", model=one, length=1).validated()
         assert costs[1] == pytest.approx(costs[0] + 2 * preflight.count(alone, alone.bundle()).sampling)
+        chosen = GenerationRequest("a red ball", model=three, length=length, candidate=2).validated()
+        assert preflight.count(chosen, chosen.bundle()).sampling == pytest.approx(costs[0])
 
 
 def test_candidates_need_something_that_picks_among_them(tmp_path: Path) -> None:

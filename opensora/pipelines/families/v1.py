@@ -121,10 +121,10 @@ class V13:
     def denoise(self, models: Models, clip: Clip, seed: int, reporter: Reporter, preview: Preview | None) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         if clip.picture_first:
-            picture = self._picture(models, clip, PICTURE, generator, watch(reporter, preview))
+            picture = self._picture(models, clip, PICTURE, generator, reporter, preview)
             clip = dataclasses.replace(clip, references=(picture,), cond_type="i2v_head")
-        elif _pictures(models.config.bundle, clip.parts, bool(clip.references)) > 1:
-            return self._picture(models, clip, clip.parts[0], generator, watch(reporter, preview))
+        elif len(clip.parts) == 1 and clip.parts[0].frames == 1 and not clip.references:
+            return self._picture(models, clip, clip.parts[0], generator, reporter, preview)
         joined: list[Tensor] = []
         for index, part in enumerate(clip.parts):
             before = joined[-1] if joined else None
@@ -138,18 +138,21 @@ class V13:
         clip: Clip,
         part: Part,
         generator: torch.Generator,
-        on_step: Callable[[int, int, Tensor], None],
+        reporter: Reporter,
+        preview: Preview | None,
     ) -> Tensor:
-        """Latents of a picture of the text alone: of several that are made together, the one that fits it best."""
+        """Latents of a picture of the text alone: of several that are made together the one that fits it best, or the
+        one that is asked for, which then is made alone."""
         count = models.config.bundle.card.picture_candidates
-        pictures = self._run(models, clip, 0, part, None, generator, on_step, count)
-        if count == 1:
+        pictures = self._run(models, clip, 0, part, None, generator, watch(reporter, preview), count, clip.candidate)
+        if count == 1 or clip.candidate is not None:
             return pictures
         text = models.text_encoder.encode([clip.texts[0]])
         scores = models.config.reranker(
             pictures[:, :, 0].float().cpu(), text["y"][:, 0].float().cpu(), text["mask"].cpu()
         )
         best = int(scores[0].argmax())
+        reporter.kept.append(best + 1)
         return pictures[best : best + 1]
 
     def _run(
@@ -162,12 +165,15 @@ class V13:
         generator: torch.Generator,
         on_step: Callable[[int, int, Tensor], None],
         count: int = 1,
+        only: int | None = None,
     ) -> Tensor:
-        """Latents of one part, given those of the part before; ``count`` different ones, made together."""
+        """Latents of one part, given those of the part before; ``count`` different ones, made together, or ``only`` one
+        of these."""
         config, device = models.config, torch.device(models.config.plan.device)
         size = models.vae.get_latent_size((part.frames, clip.height, clip.width))
         shape = (1, models.vae.latent_channels, *size)
         z = torch.cat([torch.randn(shape, generator=generator) for _ in range(count)]).to(device)
+        z = z if only is None else z[only : only + 1]
         cond, given = _given(models, clip, index, before, z)
         cond_mask = torch.zeros_like(z)
         cond_mask[:, :, given] = 1
@@ -183,14 +189,14 @@ class V13:
             z,
             z_cond=cond if by_image else None,
             z_cond_mask=cond_mask if by_image else None,
-            prompts=[clip.texts[index]] * count,
+            prompts=[clip.texts[index]] * len(z),
             device=device,
             additional_args={"height": clip.height, "width": clip.width, "num_frames": part.frames, "fps": told},
             progress=False,
             mask=joins,
             mask_index=given if by_image else None,
             image_cfg_scale=clip.image_guidance if by_image else None,
-            neg_prompts=None if clip.negative is None else [clip.negative[index]] * count,
+            neg_prompts=None if clip.negative is None else [clip.negative[index]] * len(z),
             use_sdedit=by_image and config.use_sdedit,
             use_oscillation_guidance_for_image=by_image and config.use_oscillation_guidance,
             on_step=on_step,
@@ -219,8 +225,8 @@ class V13:
         if first:
             picture = dataclasses.replace(shape, parts=(PICTURE,))
             each = cost.sampling_flops(stdit, sizes, picture, scheduler, False)
-            return total + bundle.card.picture_candidates * each
-        return total * _pictures(bundle, shape.parts, given)
+            return total + shape.pictures * each
+        return total * shape.pictures
 
     def decoding_flops(self, bundle: Bundle, shape: Shape) -> float:
         return cost.decoding_flops(self.configs(bundle)[1], shape)
@@ -228,7 +234,7 @@ class V13:
     def memory(self, bundle: Bundle, shape: Shape, bytes_each: int, given: bool) -> Memory:
         stdit, vae = self.configs(bundle)
         given = given or len(shape.parts) > 1 or _picture_first(bundle, shape, given)
-        rows = 3 if stdit.embeds_given_frames and given else 2 * _pictures(bundle, shape.parts, given)
+        rows = 3 if stdit.embeds_given_frames and given else 2 * shape.pictures
         window = min(shape.frames, vae.micro_frame_size or shape.frames)
         return Memory(
             text=4 * text_parameters(bundle),
@@ -316,12 +322,6 @@ def _given(models: Models, clip: Clip, index: int, before: Tensor | None, z: Ten
         return prep_ref_and_mask(kind, overlap, refs, z.shape, len(clip.parts), z.device, z.dtype)
     last = index == len(clip.parts) - 1
     return prep_ref_and_update_mask_in_loop(kind, overlap, before, refs, z.shape, last, z.device, z.dtype)
-
-
-def _pictures(bundle: Bundle, parts: Sequence[Part], given: bool) -> int:
-    """Candidates that are made where what is asked for is a picture of text alone; 1 otherwise."""
-    alone = len(parts) == 1 and parts[0].frames == 1 and not given
-    return bundle.card.picture_candidates if alone else 1
 
 
 def _picture_first(bundle: Bundle, shape: Shape, given: bool) -> bool:

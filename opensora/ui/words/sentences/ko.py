@@ -16,6 +16,7 @@ SENTENCES: dict[str, str] = {
     "field.num_videos": "동영상 수",
     "field.videos": "동영상 수",
     "field.loops": "이어 붙이기",
+    "field.candidate": "첫 그림 번호",
     "field.motion": "움직임",
     "field.model": "모델",
     "field.resolution": "해상도",
@@ -56,6 +57,8 @@ SENTENCES: dict[str, str] = {
     "parts.none": "{model} 모델은 한 번에 {own}프레임까지만 만듭니다. 더 이어 가려면 만든 동영상을 다음 동영상의 "
     "‘이어 갈 동영상’으로 주세요.",
     "untold": "{model} 모델은 {field} 값 없이 학습되어 정할 수 없습니다. 비워 두고 프롬프트에 써 주세요.",
+    "candidate.none": "여기서 {model} 모델은 그림을 하나만 그립니다. 첫 그림 번호를 비워 주세요.",
+    "candidate.few": "{model} 모델은 그림 {count}장을 그려 하나를 고릅니다. 첫 그림 번호 {got}번은 없습니다.",
     "distilled": "{model} 모델은 증류된 모델이라 네거티브 프롬프트를 쓰지 않습니다. 비워 주세요.",
     "given.none": "{kind} 조건에는 {what} 자료가 필요합니다. 넣어 주세요.",
     "given.image": "이미지",

@@ -2,8 +2,9 @@
 
 Pictures that a denoiser made are not quite like the world's, so training pictures get noise of every strength up to
 ``noise``. The objective is CLIP's, over the pictures of a batch and one caption of each. Beside these every picture
-stands against captions of its own scene with another subject, another colour, or the colours of two subjects swapped:
-without them the place and the weather tell most pictures of a batch apart.
+stands against captions of nearly its own scene: with another subject, another colour, or two subjects swapped. Without
+them the place and the weather tell most pictures of a batch apart. What is in a picture is learnt from labels first:
+the same linear classifiers, which are not exported, read the vectors of both sides.
 
 Legend: B pictures, C latent channels, H, W latent rows and columns, L text tokens.
 """
@@ -17,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from opensora.checkpoint import safetensors_io
-from opensora.datasets.world.spec import COLOURS, KINDS, SceneSpec, heldout
+from opensora.datasets.world.spec import ATTRIBUTE_VALUES, COLOURS, KINDS, SceneSpec, attributes, heldout
 from opensora.models.reranker import Reranker, RerankerConfig
 from opensora.models.text.t5 import T5Encoder
 from opensora.training.latents import LatentBucket, caption_of, load, scene_at
@@ -28,6 +29,9 @@ from opensora.training.optim import Optimizers, warmup_stable_decay
 from opensora.training.state import load_state, save_state
 
 log = logging.getLogger(__name__)
+
+LABELS = ("kind1", "colour1", "kind2", "colour2", "background", "weather")
+"""Attributes of a scene that both sides are asked for in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +52,19 @@ class RerankerTrainConfig:
     """Pictures at the end of each bucket that are kept for the test."""
     latents_seed: int = 0
     """Seed that the latents were rendered with."""
-    steps: int = 1000
+    steps: int = 2000
     """Updates."""
-    batch: int = 128
+    batch: int = 96
     """Pictures in an update."""
-    near_from: int = 700
+    near_from: int = 1800
     """Update from which captions of nearly the same scene stand against each picture's own."""
-    near_batch: int = 64
+    near_batch: int = 48
     """Pictures in an update from then on."""
     lr: float = 2e-3
     """Peak learning rate."""
     warmup: int = 60
     """Updates of linear warm-up."""
-    noise: float = 0.5
+    noise: float = 0.3
     """Largest share of noise in a training picture, in [0, 1)."""
     seed: int = 0
     """Seed of weights, data order and noise."""
@@ -75,10 +79,13 @@ class RerankerTrainer:
         torch.manual_seed(config.seed)
         self.config, self.run_dir, self.step = config, run_dir, 0
         self.model = Reranker(config.model).train()
-        self.optimizers = Optimizers(self.model, "adamw", config.lr, weight_decay=0.05)
+        size = config.model.vectors * config.model.dim
+        self.heads = nn.ModuleDict({name: nn.Linear(size, len(ATTRIBUTE_VALUES[name])) for name in LABELS})
+        self.optimizers = Optimizers(nn.ModuleList([self.model, self.heads]), "adamw", config.lr, weight_decay=0.05)
         state = load_state(run_dir / "state.pt")
         if state is not None:
             self.model.load_state_dict(state["model"])
+            self.heads.load_state_dict(state["heads"])
             self.optimizers.load_state_dict(state["optimizers"])
             self.step = state["step"]
         self.text = T5Encoder.from_pretrained(config.text, max_length=config.max_length)
@@ -88,6 +95,7 @@ class RerankerTrainer:
         self.places = [(b, i) for b in config.buckets for i in range(b.clips - config.held_out)]
         self.z = torch.cat([c.z[: len(c.captions) - config.held_out, :, 0] for c in cached])
         self.captions = [lines for c in cached for lines in c.captions[: len(c.captions) - config.held_out]]
+        self.test_places = [(b, i) for b in config.buckets for i in range(b.clips - config.held_out, b.clips)]
         self.test_z = torch.cat([c.z[-config.held_out :, :, 0] for c in cached])
         self.test_captions = [lines for c in cached for lines in c.captions[-config.held_out :]]
 
@@ -96,17 +104,27 @@ class RerankerTrainer:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             return self.text.t5.embed(captions)
 
-    def near(self, chosen: list[int]) -> list[str]:
-        """Captions of nearly the scenes of training pictures ``chosen``: with another subject, and another colour."""
-        lines = []
-        for index in chosen:
-            scene, _ = scene_at(*self.places[index], self.config.latents_seed)
+    def near(self, places: list[tuple[LatentBucket, int]]) -> list[tuple[SceneSpec, str]]:
+        """Nearly the scenes of pictures, each with a caption."""
+        pairs = []
+        for bucket, index in places:
+            scene, _ = scene_at(bucket, index, self.config.latents_seed)
             rng = np.random.default_rng((self.config.seed, self.step, index))
-            lines += [caption_of(other, rng, "1.3", moves=True) for other in nearly(scene, rng)]
-        return lines
+            pairs += [(other, caption_of(other, rng, "1.3", moves=True)) for other in nearly(scene, rng)]
+        return pairs
+
+    def labelled(self, vectors: Tensor, scenes: list[SceneSpec]) -> Tensor:
+        """Mean error of the classifiers on vectors (B, K, D) of these scenes."""
+        values = [attributes(scene) for scene in scenes]
+        flat = vectors.flatten(1) * vectors.shape[2] ** 0.5
+        losses = []
+        for name, head in self.heads.items():
+            labels = torch.tensor([ATTRIBUTE_VALUES[name].index(value[name]) for value in values])
+            losses.append(F.cross_entropy(head(flat).float(), labels))
+        return torch.stack(losses).mean()
 
     def train_step(self) -> dict[str, float]:
-        """One update; the loss, and the share of captions whose own picture scores highest in the batch."""
+        """One update; the losses, and the share of pictures whose own caption scores highest of all captions."""
         config, hard = self.config, self.step >= self.config.near_from
         batch = config.near_batch if hard else config.batch
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
@@ -117,15 +135,21 @@ class RerankerTrainer:
         which = torch.randint(6, (batch,), generator=generator).tolist()
         lines = [self.captions[i] for i in chosen.tolist()]
         own = [texts[k % len(texts)] for texts, k in zip(lines, which, strict=True)]
-        y, mask = self.features(own + (self.near(chosen.tolist()) if hard else []))
+        places = [self.places[i] for i in chosen.tolist()]
+        near = self.near(places) if hard else []
+        scenes = [scene_at(*place, config.latents_seed)[0] for place in places]
+        y, mask = self.features(own + [line for _, line in near])
         with torch.autocast("cpu", torch.bfloat16):
-            scores = self.model(z, y, mask).float()
+            seen, read = self.model.picture(z), self.model.text(y, mask)
+            scores = self.model.scores(read, seen).float()
+            labelled = self.labelled(seen, scenes) + self.labelled(read, scenes + [other for other, _ in near])
         labels = torch.arange(batch)
-        loss = (F.cross_entropy(scores[:batch], labels) + F.cross_entropy(scores.T, labels)) / 2
-        loss.backward()
+        contrast = (F.cross_entropy(scores[:batch], labels) + F.cross_entropy(scores.T, labels)) / 2
+        (contrast + labelled).backward()
         self.optimizers.step(warmup_stable_decay(self.step, config.steps, config.warmup, 0.5))
         self.step += 1
-        return {"loss": loss.item(), "right": (scores[:batch].argmax(1) == labels).float().mean().item()}
+        right = (scores.argmax(0) == labels).float().mean()
+        return {"loss": contrast.item(), "labels": labelled.item(), "right": right.item()}
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:
         """Train to the end of the recipe, or for ``max_seconds``."""
@@ -145,20 +169,24 @@ class RerankerTrainer:
 
     def save(self) -> None:
         """Write the resumable state."""
-        state = {"model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(), "step": self.step}
+        state = {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "step": self.step,
+        }
         save_state(self.run_dir / "state.pt", state)
 
     @torch.no_grad()
-    def accuracy(self, among: int = 64) -> float:
-        """Share of unseen captions whose own picture scores highest among ``among`` unseen ones."""
-        right = []
+    def accuracy(self) -> float:
+        """Share of unseen pictures whose own caption scores higher than every caption of nearly the same scene."""
         self.model.eval()
-        for start in range(0, len(self.test_z) - among + 1, among):
-            y, mask = self.features([lines[0] for lines in self.test_captions[start : start + among]])
-            scores = self.model(self.test_z[start : start + among].float(), y, mask)
-            right.append((scores.argmax(1) == torch.arange(among)).float().mean())
+        right = []
+        for place, z, lines in zip(self.test_places, self.test_z, self.test_captions, strict=True):
+            y, mask = self.features([lines[0], *(line for _, line in self.near([place]))])
+            right.append(self.model(z[None].float(), y, mask)[:, 0].argmax() == 0)
         self.model.train()
-        return float(torch.stack(right).mean())
+        return float(torch.stack(right).float().mean())
 
     def export(self, directory: Path) -> None:
         """Write the weights as a loadable checkpoint."""
@@ -169,22 +197,22 @@ class RerankerTrainer:
 
 
 def nearly(scene: SceneSpec, rng: np.random.Generator) -> list[SceneSpec]:
-    """A scene with another subject, with another colour, and with the colours of two subjects swapped; a scene without
-    subjects has none. Combinations that are held out of training do not occur."""
+    """The scene with another subject and with another colour, for each of its subjects, and with the subjects of two,
+    their colours, or both swapped; a scene without subjects has none. Combinations that are held out of training, and
+    what swapping does not change, do not occur."""
     others: list[SceneSpec] = []
-    if not scene.subjects:
-        return others
-    at = int(rng.integers(len(scene.subjects)))
-    for field_name, values in (("kind", KINDS), ("colour", COLOURS)):
-        taken = {getattr(subject, field_name) for subject in scene.subjects}
-        for value in rng.permutation([v for v in values if v not in taken]):
-            changed = replace(scene.subjects[at], **{field_name: str(value)})
-            other = replace(scene, subjects=(*scene.subjects[:at], changed, *scene.subjects[at + 1 :]))
-            if not heldout(other):
-                others.append(other)
-                break
+    for at, subject in enumerate(scene.subjects):
+        for name, values in (("kind", KINDS), ("colour", COLOURS)):
+            for value in rng.permutation([v for v in values if v != getattr(subject, name)]):
+                subjects = list(scene.subjects)
+                subjects[at] = replace(subject, **{name: str(value)})
+                others.append(replace(scene, subjects=tuple(subjects)))
+                if not heldout(others[-1]):
+                    break
     if len(scene.subjects) == 2:
         one, two = scene.subjects
-        swapped = replace(scene, subjects=(replace(one, colour=two.colour), replace(two, colour=one.colour)))
-        others += [] if heldout(swapped) else [swapped]
-    return others
+        kinds = replace(one, kind=two.kind), replace(two, kind=one.kind)
+        colours = replace(one, colour=two.colour), replace(two, colour=one.colour)
+        places = replace(two, motion=one.motion), replace(one, motion=two.motion)
+        others += [replace(scene, subjects=swapped) for swapped in (kinds, colours, places)]
+    return [other for other in others if other != scene and not heldout(other)]

@@ -24,7 +24,7 @@ def main(
         raise typer.BadParameter(f"{config} builds a {type(recipe).__name__}, expected a RerankerTrainConfig.")
     trainer = RerankerTrainer(recipe, run_dir)
     trainer.run(max_seconds)
-    logging.info("of 64 unseen pictures the right one is found for %.1f %% of captions", 100 * trainer.accuracy())
+    logging.info("unseen pictures that fit their own caption best: %.1f %%", 100 * trainer.accuracy())
     if export is not None:
         trainer.export(export)
 

@@ -1,4 +1,4 @@
-"""The reranker on random weights: shapes, padding, order, and weights that are not its own."""
+"""The reranker on random weights: shapes, padding, order, place, and weights that are not its own."""
 
 import json
 from dataclasses import asdict
@@ -34,6 +34,14 @@ def test_padding_and_company_change_no_score(reranker: Reranker) -> None:
     assert torch.allclose(scores[1, 1], alone[0, 0], atol=1e-6)
     filled = torch.where(mask[..., None] == 1, y, torch.full_like(y, 9.0))
     assert torch.allclose(reranker(z, filled, mask), scores, atol=1e-6)
+
+
+def test_where_a_thing_stands_and_when_it_is_named_changes_the_score(reranker: Reranker) -> None:
+    z, y, mask = torch.randn(1, 4, 8, 16), torch.randn(1, 6, 16), torch.ones(1, 6, dtype=torch.int64)
+    moved = torch.cat([z[..., 8:], z[..., :8]], dim=-1)
+    swapped = torch.cat([y[:, 3:], y[:, :3]], dim=1)
+    score = reranker(z, y, mask)
+    assert (reranker(moved, y, mask) - score).abs() > 1e-3 and (reranker(z, swapped, mask) - score).abs() > 1e-3
 
 
 def test_it_loads_what_was_saved_and_nothing_else(reranker: Reranker, tmp_path: Path) -> None:

@@ -226,22 +226,21 @@ def test_pictures_may_have_a_time_shift_of_their_own() -> None:
     assert replace(stage, picture_shift=None).shift_of(picture) == 5.0
 
 
-def test_a_near_scene_differs_in_one_thing_and_is_never_a_held_out_one() -> None:
+def test_a_near_scene_differs_in_one_word_or_has_its_subjects_swapped_and_is_never_a_held_out_one() -> None:
     rng = np.random.default_rng(0)
-    for count, most in ((0, 0), (1, 2), (2, 3)):
+    for count, most in ((0, 0), (1, 2), (2, 7)):
         for _ in range(20):
             scene = random_scene(rng, count=count)
             others = nearly(scene, rng)
             assert len(others) <= most and not any(heldout(other) for other in others)
             for other in others:
-                pairs = zip(scene.subjects, other.subjects, strict=True)
-                changed = [
-                    (a.kind != b.kind, a.colour != b.colour)
-                    for a, b in pairs
-                    if (a.kind, a.colour) != (b.kind, b.colour)
-                ]
-                assert changed in ([(True, False)], [(False, True)], [(False, True)] * 2)
-                assert replace(other, subjects=scene.subjects) == scene
+                assert replace(other, subjects=scene.subjects) == scene != other
+                assert [s.motion for s in other.subjects] == [s.motion for s in scene.subjects]
+                pairs = list(zip(scene.subjects, other.subjects, strict=True))
+                if sum((a.kind != b.kind) + (a.colour != b.colour) for a, b in pairs) > 1:
+                    for name in ("kind", "colour"):
+                        before, after = ({getattr(s, name) for s in x.subjects} for x in (scene, other))
+                        assert before == after
 
 
 def test_the_reranker_learns_which_caption_belongs_to_a_picture_and_resumes(folder: Path) -> None:
@@ -263,8 +262,9 @@ def test_the_reranker_learns_which_caption_belongs_to_a_picture_and_resumes(fold
     whole = RerankerTrainer(recipe, folder / "run-reranker")
     assert (len(whole.captions), len(whole.test_captions)) == (24, 8)
     history = whole.run()
-    assert mean_loss(history[35:45]) < 0.9 * mean_loss(history[:10])
-    assert 0.0 <= whole.accuracy(among=4) <= 1.0
+    labelled = [sum(entry["labels"] for entry in part) for part in (history[:10], history[35:45])]
+    assert mean_loss(history[35:45]) < mean_loss(history[:10]) and labelled[1] < 0.75 * labelled[0]
+    assert 0.0 <= whole.accuracy() <= 1.0
     first = RerankerTrainer(recipe, folder / "run-reranker-parts")
     for _ in range(20):
         first.train_step()

@@ -8,7 +8,7 @@ config = RerankerTrainConfig(
     latents="runs/tiny/latents",
     buckets=(
         LatentBucket(1, 144, 256, 10240, of=49),
-        LatentBucket(1, 144, 256, 4096, of=49, subjects=2),
+        LatentBucket(1, 144, 256, 8192, of=49, subjects=2),
         LatentBucket(1, 144, 256, 5120),
     ),
 )

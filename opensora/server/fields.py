@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from opensora.jobs.record import Priority
-from opensora.pipelines.bundle import MAX_CANDIDATES
 from opensora.pipelines import lora_folder
+from opensora.pipelines.bundle import MAX_CANDIDATES
 from opensora.pipelines.errors import RequestError, shown
 from opensora.pipelines.loras import MAX_LORAS, MAX_STRENGTH
 from opensora.pipelines.request import (

@@ -75,6 +75,8 @@ class Offer:
     """Whether twice as much of a clip can be given."""
     picture: bool
     """Whether another model may paint the first picture."""
+    candidates: int
+    """Pictures of a text that are made first, of which one is kept; 1 where there is no choice."""
 
 
 def offer(model: str) -> Offer:
@@ -82,9 +84,9 @@ def offer(model: str) -> Offer:
     preset = zoo.PRESETS[model]
     try:
         card = of_preset(preset).card
-        cond_types, high = card.cond_types, card.high_compression
+        cond_types, high, candidates = card.cond_types, card.high_compression, card.candidates_of("t2v")
     except ValueError:  # the sentence comes with the cost line and when Generate is pressed
-        cond_types, high = ("i2v_head",), False
+        cond_types, high, candidates = ("i2v_head",), False, 1
     given = cond_types if "i2v" in preset.modes else ()
     captions = preset.family in ("1.2", "1.3")
     frames, length = FRAMES[preset.family], USUAL_LENGTH[preset.family]
@@ -105,6 +107,7 @@ def offer(model: str) -> Offer:
         circle="i2v_loop" in given,
         easy="v2v_head_easy" in given,
         picture=preset.family == "2.0",
+        candidates=candidates,
     )
 
 
@@ -166,6 +169,12 @@ def text_dtypes(w: Words) -> list[Choice]:
     """Precisions of the text encoder that this server can compute."""
     offered = TEXT_DTYPES if find_spec("bitsandbytes") else TEXT_DTYPES[:2]
     return [(w("text_dtype.usual"), ""), *((w(f"text_dtype.{name}"), name) for name in offered[1:])]
+
+
+def candidates(w: Words, model: str) -> list[Choice]:
+    """Which of the pictures that a model makes first is kept."""
+    numbers = [(f"{n}", n) for n in range(1, offer(model).candidates + 1)]
+    return [(w("candidate.usual"), ""), *(numbers if len(numbers) > 1 else [])]
 
 
 def dtypes(w: Words) -> list[Choice]:

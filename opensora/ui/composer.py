@@ -139,6 +139,15 @@ def _advanced(labels: Labels, model: str, resolution: str) -> Inputs:
     with gr.Row(elem_classes="os-pair"):
         inputs["num_videos"] = _slider(labels, 1, REACH["num_videos"][0], 1, 1, "clips", "clips", info="clips.hint")
         inputs["loops"] = _slider(labels, 1, REACH["loops"][0], 1, 1, "loops", "loops", info="loops.hint")
+    inputs["candidate"] = labels.make(
+        dropdown_input,
+        {"label": "candidate", "info": "candidate.hint"},
+        choices=choices.candidates(ENGLISH, model),
+        value="",
+        filterable=False,
+        elem_id="candidate",
+        visible=choices.offer(model).candidates > 1,
+    )
     return inputs | _text_and_loras(labels, model)
 
 

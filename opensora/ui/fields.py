@@ -41,6 +41,7 @@ FIELDS = (
     "seed",
     "num_videos",
     "loops",
+    "candidate",
     "picture_model",
     "dtype",
     "offload",
@@ -66,6 +67,7 @@ FOLLOWING = (
     "lead_video",
     "circle",
     "easy",
+    "candidate",
     "picture_model",
     "loras",
     "lora_strengths",
@@ -142,6 +144,7 @@ def request_of(values: tuple[Any, ...] | list[Any]) -> GenerationRequest:
         seed=whole("seed", fields["seed"]),
         num_videos=whole("videos", fields["num_videos"]) or 1,
         loops=whole("loops", fields["loops"]) or 1,
+        candidate=whole("candidate", fields["candidate"]),
     )
 
 
@@ -155,7 +158,7 @@ def values_of(request: GenerationRequest, seed: int | None = None) -> dict[str, 
     for name in ("motion_score", "aesthetic_score"):
         score = values[name]
         values[name] = "" if score is None else score if isinstance(score, str) else f"{score:g}"
-    for name in ("camera_motion", "picture_model", "dtype", "text_dtype"):
+    for name in ("camera_motion", "candidate", "picture_model", "dtype", "text_dtype"):
         values[name] = values[name] or ""
     values["offload"] = next(word for word, offload in OFFLOAD.items() if offload is request.offload)
     strengths = [strength for _, strength in request.loras]
@@ -185,7 +188,15 @@ def starting(model: str) -> dict[str, Any]:
         {"prompt": "", "negative_prompt": "", "seed": "", "num_videos": 1, "motion_score": "", "model": model}
         | {name: update["value"] for name, update in of_model(ENGLISH, model).items() if "value" in update}
         | {"loops": 1, "camera_motion": "", "aesthetic_score": "", "picture_model": "", "circle": False}
-        | {"easy": False, "dtype": "", "offload": "", "text_dtype": "", "loras": [], "lora_strengths": ""}
+        | {
+            "easy": False,
+            "candidate": "",
+            "dtype": "",
+            "offload": "",
+            "text_dtype": "",
+            "loras": [],
+            "lora_strengths": "",
+        }
     )
 
 
@@ -225,6 +236,7 @@ def of_model(w: Words, name: str) -> dict[str, dict[str, Any]]:
         ("lead_video", offer.lead, None),
         ("circle", offer.circle, False),
         ("easy", offer.easy, False),
+        ("candidate", offer.candidates > 1, ""),
         ("picture_model", offer.picture, ""),
     )
     for field, is_offered, nothing in shown:
@@ -250,6 +262,7 @@ def worded(w: Words, values: dict[str, Any]) -> dict[str, list[choices.Choice]]:
         "motion_score": choices.motions(w),
         "camera_motion": choices.cameras(w),
         "aesthetic_score": choices.aesthetics(w),
+        "candidate": choices.candidates(w, model),
         "picture_model": choices.pictures(w),
         "dtype": choices.dtypes(w),
         "offload": choices.offloads(w),

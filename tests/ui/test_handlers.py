@@ -45,6 +45,7 @@ START: dict[str, Any] = {
     "seed": "",
     "num_videos": 1,
     "loops": 1,
+    "candidate": "",
     "picture_model": "",
     "dtype": "",
     "offload": "",

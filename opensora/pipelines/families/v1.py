@@ -6,7 +6,7 @@ Legend: C latent channels, T, H, W latent frames, rows and columns. Latents are 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path

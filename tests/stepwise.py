@@ -38,7 +38,7 @@ class Steps:
             preview = np.zeros((2, 4, 4, 3), np.uint8)
             on_progress(Progress("sampling", step + 1, self.total, seconds_left=1.0, preview=preview))
         videos = [np.full((17, 16, 32, 3), 40 * (i + 1), np.uint8) for i in range(self.clips)]
-        settings = {"seed": 7, "width": 32, "height": 16, "num_frames": 17, "fps": 24}
+        settings = {"seed": 7, "pictures_kept": [3], "width": 32, "height": 16, "num_frames": 17, "fps": 24}
         seeds = [7 + i for i in range(self.clips)]
         return GenerationResult(videos, fps=24.0, seeds=seeds, settings=settings, plan={}, timings={})
 

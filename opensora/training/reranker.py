@@ -137,7 +137,7 @@ class RerankerTrainer:
         own = [texts[k % len(texts)] for texts, k in zip(lines, which, strict=True)]
         places = [self.places[i] for i in chosen.tolist()]
         near = self.near(places) if hard else []
-        scenes = [scene_at(*place, config.latents_seed)[0] for place in places]
+        scenes = [scene_at(bucket, index, config.latents_seed)[0] for bucket, index in places]
         y, mask = self.features(own + [line for _, line in near])
         with torch.autocast("cpu", torch.bfloat16):
             seen, read = self.model.picture(z), self.model.text(y, mask)

@@ -173,7 +173,7 @@ def text_dtypes(w: Words) -> list[Choice]:
 
 def candidates(w: Words, model: str) -> list[Choice]:
     """Which of the pictures that a model makes first is kept."""
-    numbers = [(f"{n}", n) for n in range(1, offer(model).candidates + 1)]
+    numbers = [(f"{n}", f"{n}") for n in range(1, offer(model).candidates + 1)]
     return [(w("candidate.usual"), ""), *(numbers if len(numbers) > 1 else [])]
 
 

@@ -158,8 +158,9 @@ def values_of(request: GenerationRequest, seed: int | None = None) -> dict[str, 
     for name in ("motion_score", "aesthetic_score"):
         score = values[name]
         values[name] = "" if score is None else score if isinstance(score, str) else f"{score:g}"
-    for name in ("camera_motion", "candidate", "picture_model", "dtype", "text_dtype"):
+    for name in ("camera_motion", "picture_model", "dtype", "text_dtype"):
         values[name] = values[name] or ""
+    values["candidate"] = "" if request.candidate is None else str(request.candidate)
     values["offload"] = next(word for word, offload in OFFLOAD.items() if offload is request.offload)
     strengths = [strength for _, strength in request.loras]
     values["loras"] = [lora["name"] for lora in lora_folder.told_of(request.loras)]

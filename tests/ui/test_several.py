@@ -42,7 +42,8 @@ def test_drafts_take_a_third_of_the_steps_and_one_is_made_in_full(acts: Handlers
     browser, refusal, *_ = acts.act(browser, {}, act)
     made = acts.queue.view(browser["job"], browser["owner"])
     assert refusal == "" and browser["batch"] is None
-    assert (made.request.seed, made.request.steps) == (7, 30)  # the seed that was used; the generator of tests says 7
+    used = (made.request.seed, made.request.candidate, made.request.steps)
+    assert used == (7, 3, 30)  # the generator of tests says that it used seed 7 and kept the third picture
 
 
 def test_a_grid_has_every_combination_and_says_what_is_varied(acts: Handlers) -> None:

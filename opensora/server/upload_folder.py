@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,9 @@ def _is_own(path: Path, kind: int) -> bool:
         found = path.lstat()
     except OSError:
         return False
-    return stat.S_IFMT(found.st_mode) == kind and (os.name == "nt" or found.st_uid == os.getuid())
+    if sys.platform != "win32" and found.st_uid != os.getuid():
+        return False
+    return stat.S_IFMT(found.st_mode) == kind
 
 
 def _remove_file(path: Path) -> None:

@@ -207,7 +207,7 @@ def test_the_interface_is_described_and_its_page_loads_nothing_from_elsewhere(lo
     with local.client() as client:
         told = client.get("/openapi.json").json()
         body = told["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-        assert set(body["properties"]) == {*fields.FIELDS, "webhook_url"}
+        assert set(body["properties"]) == {*fields.FIELDS, "priority", "webhook_url"}
         page = client.get("/docs")
         assert page.status_code == 200 and "https://" not in page.text
         assert len(client.get("/docs/static/swagger-ui-bundle.js").content) > 10**6

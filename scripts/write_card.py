@@ -39,7 +39,8 @@ motion and some phrasings never occur in training. The autoencoder also saw rand
 ## Quality
 `python benchmarks/adherence.py` on {date}: {cases} committed prompts with their seeds, the page's default settings
 ({steps} steps, guidance {guidance:g}), one clip each, no retries, which begins as the one of {candidates} pictures that
-the reranker prefers; the judge sees decoded pixels alone ([how](../../benchmarks/README.md)). Floors are those that the benchmark was committed with.
+the reranker prefers; the judge sees decoded pixels alone ([how](../../benchmarks/README.md)). Floors are those that the
+benchmark was committed with.
 
 {quality}
 
@@ -97,8 +98,8 @@ def _files(folder: Path) -> str:
 
 def _training(folder: Path, said: dict[str, Any]) -> str:
     rows = [
-        "`make train-tiny` trains anew by the same recipes, and gives another network of this kind rather than these very "
-        "numbers, because the run below was stopped and went on; [docs/train.md](../../docs/train.md) says how.",
+        "`make train-tiny` trains anew by the same recipes, and gives another network of this kind rather than these "
+        "very numbers, because the run below was stopped and went on; [docs/train.md](../../docs/train.md) says how.",
         "",
         "| part | updates | seed | recipe |",
         "| --- | ---: | ---: | --- |",

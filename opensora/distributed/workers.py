@@ -72,6 +72,7 @@ class Workers:
         return bool(value.item())
 
     def stop(self) -> None:
-        """Leave the group."""
+        """Leave the group, together: who leaves while another still listens may abort it."""
         if self.count > 1 and dist.is_initialized():
+            dist.barrier()
             dist.destroy_process_group()

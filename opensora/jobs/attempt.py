@@ -26,7 +26,7 @@ from opensora.jobs.queue import Generate, JobState
 from opensora.jobs.record import CANCELLED, PUBLISHED, Record
 from opensora.jobs.storage import Storage
 from opensora.pipelines.errors import RequestError
-from opensora.pipelines.lean import OutOfMemory, free_memory
+from opensora.pipelines.lean import OutOfMemory, free_memory, trim
 from opensora.pipelines.request import GenerationRequest
 from opensora.pipelines.result import (
     Cancelled,
@@ -143,6 +143,7 @@ def run(job_id: str, ticket: int, at: Workplace, lease: str | None = None) -> di
     finally:
         for folder in at.places.all_making.glob(f"{job_id}.*"):  # this attempt's, and what a kill left of others
             shutil.rmtree(folder, ignore_errors=True)
+        trim()
     if outcome is None or not at.board.end(job_id, lease, outcome):
         log.info("job %s went on elsewhere; this attempt had no say", job_id)
         return None

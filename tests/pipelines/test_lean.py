@@ -1,5 +1,8 @@
 """Less at once: the same numbers from the rows of a batch one after another, and from convolutions of single frames."""
 
+import ctypes
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,8 @@ from torch import Tensor, nn
 from opensora.acceleration.rows import one_by_one
 from opensora.nn import causal_conv
 from opensora.nn.causal_conv import CausalConv3d
-from opensora.pipelines.lean import OutOfMemory, less_at_once
+from opensora.pipelines.lean import OutOfMemory, less_at_once, trim
+from opensora.pipelines.memory import resident_bytes
 
 
 class Denoiser(nn.Module):
@@ -64,3 +68,16 @@ def test_rows_that_processes_share_come_back_in_their_order() -> None:
     network, mine = Half(), torch.arange(3.0)[:, None]
     with one_by_one(network):
         assert torch.equal(network(mine), Half()(mine))
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc can be asked"
+)
+def test_memory_that_was_freed_between_what_is_held_goes_back_to_the_system() -> None:
+    blocks = [bytearray(b"x") * 60_000 for _ in range(2000)]  # small enough for the heap
+    held = blocks[::50]
+    del blocks
+    before = resident_bytes()
+    trim()
+    after = resident_bytes()
+    assert before is not None and after is not None and after < before - 50e6 and len(held) == 40

@@ -145,11 +145,12 @@ class RerankerTrainer:
             labelled = self.labelled(seen, scenes) + self.labelled(read, scenes + [other for other, _ in near])
         labels = torch.arange(batch)
         contrast = (F.cross_entropy(scores[:batch], labels) + F.cross_entropy(scores.T, labels)) / 2
-        (contrast + labelled).backward()
+        loss = contrast + labelled
+        loss.backward()
         self.optimizers.step(warmup_stable_decay(self.step, config.steps, config.warmup, 0.5))
         self.step += 1
         right = (scores.argmax(0) == labels).float().mean()
-        return {"loss": contrast.item(), "labels": labelled.item(), "right": right.item()}
+        return {"loss": loss.item(), "labels": labelled.item(), "right": right.item()}
 
     def run(self, max_seconds: float | None = None) -> list[dict[str, float]]:
         """Train to the end of the recipe, or for ``max_seconds``."""

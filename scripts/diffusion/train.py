@@ -33,6 +33,7 @@ def main(
     trainer.run(max_seconds)
     if export is not None:
         trainer.export(export)
+    trainer.workers.stop()
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def test_the_text_encoder_s_precision_and_policy_are_chosen_apart(
     monkeypatch.setattr(apply, "find_spec", lambda package: None)
     apply.obstacle.cache_clear()
     apply._say_once.cache_clear()
-    caplog.set_level("INFO", logger="opensora")  # which a command line may have made quieter
+    caplog.set_level("WARNING", logger="opensora")  # which a command line may have made quieter
     monkeypatch.delenv(apply.VARIABLE, raising=False)
     models = build(bundle_folder, text_dtype="bf16")  # auto, as nobody said otherwise
     assert models.config.plan.shardformer == "off"

@@ -262,8 +262,7 @@ def test_the_reranker_learns_which_caption_belongs_to_a_picture_and_resumes(fold
     whole = RerankerTrainer(recipe, folder / "run-reranker")
     assert (len(whole.captions), len(whole.test_captions)) == (24, 8)
     history = whole.run()
-    labelled = [sum(entry["labels"] for entry in part) for part in (history[:10], history[35:45])]
-    assert mean_loss(history[35:45]) < mean_loss(history[:10]) and labelled[1] < 0.75 * labelled[0]
+    assert mean_loss(history[35:45]) < 0.9 * mean_loss(history[:10])
     assert 0.0 <= whole.accuracy() <= 1.0
     first = RerankerTrainer(recipe, folder / "run-reranker-parts")
     for _ in range(20):

@@ -1,30 +1,13 @@
 """What a person is told of what was pressed: it came too late, another model was chosen, a job began elsewhere."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from memory_queue import MemoryQueue
 from stepwise import Steps
 from ui.test_handlers import SKIP, pressed, values
 
-from opensora.ui import choices, handlers, room
+from opensora.ui import choices, handlers
 from opensora.ui.again import fill
 from opensora.ui.fields import FIELDS, request_of
 from opensora.ui.handlers import SCREEN, Handlers
-
-
-@pytest.fixture
-def steps() -> Steps:
-    return Steps(total=2)
-
-
-@pytest.fixture
-def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
-    queue = MemoryQueue(steps, tmp_path)
-    yield Handlers(queue)
-    queue.close()
 
 
 def test_a_change_that_comes_too_late_is_said(acts: Handlers, steps: Steps) -> None:

@@ -1,7 +1,6 @@
 """Handlers over a real queue with a small generator: what is sent back, to whom, and how mistakes are answered."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from stepwise import Steps, until
 
 from opensora.datasets.video_io import write_mp4
 from opensora.pipelines.request import RequestError
-from opensora.ui import choices, fields, handlers, room, strip
+from opensora.ui import choices, fields, handlers, strip
 from opensora.ui.again import fill
 from opensora.ui.fields import FIELDS, FOLLOWING, request_of
 from opensora.ui.handlers import SCREEN, Handlers
@@ -53,19 +52,6 @@ START: dict[str, Any] = {
     "loras": [],
     "lora_strengths": "",
 }
-
-
-@pytest.fixture
-def steps() -> Steps:
-    return Steps(total=2)
-
-
-@pytest.fixture
-def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
-    queue = MemoryQueue(steps, tmp_path)
-    yield Handlers(queue)
-    queue.close()
 
 
 def values(**changes: Any) -> list[Any]:

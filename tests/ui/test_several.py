@@ -1,32 +1,16 @@
 """Drafts, grids and their sheet; a draft is made in full from the same seed."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from memory_queue import MemoryQueue
 from stepwise import Steps
 from ui.test_handlers import values
 
 from opensora.pipelines.request import RequestError
-from opensora.ui import room, several
+from opensora.ui import several
 from opensora.ui.handlers import Handlers
 from opensora.ui.words import ENGLISH
-
-
-@pytest.fixture
-def steps() -> Steps:
-    return Steps(total=2)
-
-
-@pytest.fixture
-def acts(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setattr(room, "require_weights", lambda bundle: None)
-    queue = MemoryQueue(steps, tmp_path)
-    yield Handlers(queue)
-    queue.close()
 
 
 def test_drafts_take_a_third_of_the_steps_and_one_is_made_in_full(acts: Handlers, steps: Steps) -> None:

@@ -106,4 +106,4 @@ def _optimize(t5: nn.Module) -> None:
 
 @cache
 def _say_once(reason: str) -> None:
-    log.info("shardformer is not used: %s", reason)
+    log.warning("shardformer is not used: %s", reason)
